@@ -1,0 +1,1 @@
+"""The domain: jobs, rank, footprint, placement, leases and the store. No HTTP, no torch."""

@@ -1,0 +1,70 @@
+"""The scheduler as one object: what a front end or a worker opens from its settings, and closes at its end."""
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from scheduler.blobs import BlobStore, open_blobs
+from scheduler.errors import StoreUnreachable
+from scheduler.fleet import Fleet
+from scheduler.leases import Leases
+from scheduler.queue import Queue
+from scheduler.reaper import Reaper
+from scheduler.settings import StoreSettings
+from scheduler.store.database import Database
+from scheduler.store.migrate import migrate
+from scheduler.sweeper import Sweeper
+from scheduler.wakeup import Wakeup
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """The durable state and the services on it."""
+
+    database: Database
+    blobs: BlobStore
+    wakeup: Wakeup
+    queue: Queue
+    leases: Leases
+    fleet: Fleet
+    reaper: Reaper
+    sweeper: Sweeper
+
+    @classmethod
+    def open(cls, settings: StoreSettings) -> Self:
+        """Open (and where needed create or migrate) the store; raises `StoreError` with one clear line."""
+        _make_private(settings)
+        database = Database(settings.resolved_database_url)
+        migrate(database)
+        policy = settings.policy()
+        wakeup = Wakeup(settings.data_dir)
+        queue = Queue(database, policy, wakeup)
+        leases = Leases(database, policy, wakeup)
+        fleet = Fleet(database, policy, wakeup, leases)
+        reaper = Reaper(database, policy, queue, leases, fleet)
+        blobs = open_blobs(settings.resolved_blob_url)
+        return cls(database, blobs, wakeup, queue, leases, fleet, reaper, Sweeper(database, blobs))
+
+    def close(self) -> None:
+        """Close connections and sockets."""
+        self.database.close()
+        self.wakeup.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make_private(settings: StoreSettings) -> None:
+    folder = settings.data_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnreachable(f"cannot use the data directory {folder}: {error.strerror}") from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise StoreUnreachable(f"cannot use the data directory {folder}: no permission to read and write it")

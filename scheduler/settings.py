@@ -1,0 +1,95 @@
+"""Settings that the front end and the workers share: where the state lives, and how the queue behaves.
+
+Each setting is read from `REELQ_<NAME>`, else from a TOML file: the one named by `REELQ_CONFIG`, or `reelq.toml` in
+the current folder. In the file, keys at the top are for all processes, `[frontend]` and `[worker]` for one kind.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from scheduler.policy import MIB, Policy
+from scheduler.store.database import sqlite_url
+
+_SECTIONS = ("frontend", "worker")
+
+
+class StoreSettings(BaseSettings):
+    """What every process must agree on."""
+
+    model_config = SettingsConfigDict(env_prefix="REELQ_", extra="forbid")
+    section: ClassVar[str | None] = None
+
+    data_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "reelq",
+        description="Folder for the embedded database, blobs, the tiny model and sockets",
+    )
+    database_url: str | None = Field(None, description="sqlite:///… or postgresql://…; default: SQLite in data_dir")
+    blob_url: str | None = Field(None, description="file:///… or s3://bucket/prefix; default: a folder in data_dir")
+    tau_seconds: float = Field(600.0, gt=0, description="Ageing: how fast waiting makes up for weight")
+    memory_class_bytes: int = Field(64 * MIB, ge=MIB, description="Footprints are rounded up to a multiple of this")
+    lease_seconds: float = Field(10.0, gt=0, description="Silence after which an attempt counts as dead")
+    max_attempts: int = Field(3, ge=1, description="Attempts before a failing job is given up")
+    max_queued: int = Field(10_000, ge=1, description="Jobs that may wait; more are answered 429")
+    log_format: str = Field("auto", pattern="^(auto|json|console)$", description="auto: console on a terminal")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database to use."""
+        return self.database_url or sqlite_url(self.data_dir / "reelq.db")
+
+    @property
+    def resolved_blob_url(self) -> str:
+        """The blob store to use."""
+        return self.blob_url or (self.data_dir / "blobs").as_uri()
+
+    def environment(self) -> dict[str, str]:
+        """Return these settings as variables for a child process, which then needs no flags or file."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {f"REELQ_{name.upper()}": str(value) for name, value in values.items()}
+
+    def policy(self) -> Policy:
+        """Return the queue's policy."""
+        return Policy(
+            tau_seconds=self.tau_seconds,
+            memory_class_bytes=self.memory_class_bytes,
+            lease_seconds=self.lease_seconds,
+            worker_ttl_seconds=self.lease_seconds,
+            max_attempts=self.max_attempts,
+            max_queued=self.max_queued,
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order: arguments, environment, TOML file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_toml(cls.section))
+
+
+def _from_toml(section: str | None) -> dict[str, Any]:
+    path = Path(os.environ.get("REELQ_CONFIG", "reelq.toml"))
+    if "REELQ_CONFIG" not in os.environ and not path.is_file():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    mine = values.get(section, {}) if section else {}
+    if not isinstance(mine, dict):
+        raise ValueError(f"{path}: {section} must be a table, [{section}]")  # noqa: TRY004  what all bad values are
+    return {key: value for key, value in values.items() if key not in _SECTIONS} | mine

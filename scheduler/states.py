@@ -1,0 +1,59 @@
+"""The states of a job and of a GPU, and which moves exist. One enum each, one table."""
+
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """A job's state, as the database and the API spell it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job can never change again."""
+        return not TRANSITIONS[self]
+
+
+class Stage(StrEnum):
+    """What a running job is doing."""
+
+    LOADING = "loading"
+    ENCODING = "encoding"
+    DENOISING = "denoising"
+    DECODING = "decoding"
+    MUXING = "muxing"
+
+
+class Outcome(StrEnum):
+    """How one attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # the job failed with it
+    RETRIED = "retried"  # an error; the job went back to the queue, attempt burned
+    RELEASED = "released"  # shutdown, drain or preemption; no attempt burned
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"  # the worker died or fell silent
+
+
+class GpuState(StrEnum):
+    """A GPU's administrative state (Slurm's words for drain)."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    FAULTED = "faulted"
+
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    # claim, cancel, and the reaper's verdict on a job that fits no GPU
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}),
+    # release and retry go back to the queue
+    JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}

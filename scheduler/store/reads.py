@@ -1,0 +1,69 @@
+"""Queries that answer a poll."""
+
+from sqlalchemy import Connection, Row, func, select
+
+from scheduler.errors import NotFound
+from scheduler.records import Attempt, Job, ServedModel
+from scheduler.states import JobStatus
+from scheduler.store import rows
+from scheduler.store import schema as s
+
+POSITION_LIMIT = 10_000  # a queue position is counted exactly up to here
+
+
+def job(conn: Connection, job_id: str) -> Job:
+    """Return the job; raises `NotFound`."""
+    row = conn.execute(rows.select_jobs().where(s.jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"no job {job_id}")
+    return rows.job(row)
+
+
+def jobs(conn: Connection, status: JobStatus | None, before_id: str | None, limit: int) -> list[Job]:
+    """Return up to `limit` jobs, newest first; ids sort by time, so an id is the cursor."""
+    query = rows.select_jobs().order_by(s.jobs.c.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(s.job_states.c.status == status)
+    if before_id is not None:
+        query = query.where(s.jobs.c.id < before_id)
+    return [rows.job(row) for row in conn.execute(query)]
+
+
+def attempts(conn: Connection, job_id: str) -> list[Attempt]:
+    """Return every attempt of a job, oldest first."""
+    query = select(s.attempts).where(s.attempts.c.job_id == job_id).order_by(s.attempts.c.lease)
+    return [rows.attempt(row) for row in conn.execute(query)]
+
+
+def versions(conn: Connection, job_ids: list[str]) -> dict[str, tuple[int, int]]:
+    """Return the current version of each job that exists; cheap enough to ask for all that are waited for."""
+    query = (
+        select(s.job_states.c.job_id, s.job_states.c.version, func.coalesce(s.leases.c.reports, 0))
+        .select_from(s.job_states.outerjoin(s.leases, s.leases.c.job_id == s.job_states.c.job_id))
+        .where(s.job_states.c.job_id.in_(job_ids))
+    )
+    return {job_id: (version, reports) for job_id, version, reports in conn.execute(query)}
+
+
+def ahead(conn: Connection, job: Job) -> tuple[int, float]:
+    """Return how many queued jobs rank above `job`, up to `POSITION_LIMIT`, and the sum of their seconds."""
+    states = s.job_states
+    higher = (states.c.rank > job.rank) | ((states.c.rank == job.rank) & (states.c.job_id < job.id))
+    some = (
+        select(states.c.est_seconds)
+        .where(states.c.status == JobStatus.QUEUED, states.c.model == job.model, higher)
+        .limit(POSITION_LIMIT)
+        .subquery()
+    )
+    count, seconds = conn.execute(select(func.count(), func.coalesce(func.sum(some.c.est_seconds), 0.0))).one()
+    return int(count), float(seconds)
+
+
+def models(conn: Connection) -> dict[str, ServedModel]:
+    """Return the models that workers have registered, by id, newest first."""
+    query = select(s.models).order_by(s.models.c.seen_at.desc(), s.models.c.id)
+    return {row.id: _model(row) for row in conn.execute(query)}
+
+
+def _model(row: Row[tuple[object, ...]]) -> ServedModel:
+    return ServedModel(row.id, row.architecture, row.weights_bytes, row.fingerprint)

@@ -1,0 +1,140 @@
+"""From rows to records: the one place that knows both."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, select
+
+from scheduler.footprint import Footprint
+from scheduler.params import VideoParams
+from scheduler.records import (
+    Attempt,
+    Gpu,
+    GpuInfo,
+    GpuSample,
+    Job,
+    JobError,
+    Measured,
+    OpenLease,
+    Progress,
+    Result,
+    Worker,
+)
+from scheduler.states import GpuState, JobStatus, Outcome, Stage
+from scheduler.store import schema as s
+
+_JOB_COLUMNS: list[ColumnElement[Any]] = [
+    *s.jobs.c,
+    *(c for c in s.job_states.c if c.name not in ("job_id", "model")),
+    s.leases.c.stage,
+    s.leases.c.step,
+    s.leases.c.steps,
+    s.leases.c.fraction,
+    s.leases.c.reports,
+    s.attempts.c.gpu_id,
+    s.attempts.c.vram_peak_bytes,
+    s.attempts.c.run_seconds,
+    *(c.label(f"result_{c.name}") for c in s.results.c),
+]
+
+
+def select_jobs() -> Select[Any]:
+    """Return the query that `job` reads rows of: a job with its open lease, last attempt and result."""
+    last_attempt = (s.attempts.c.job_id == s.jobs.c.id) & (s.attempts.c.lease == s.job_states.c.lease)
+    source = (
+        s.jobs.join(s.job_states, s.job_states.c.job_id == s.jobs.c.id)
+        .outerjoin(s.leases, s.leases.c.job_id == s.jobs.c.id)
+        .outerjoin(s.attempts, last_attempt)
+        .outerjoin(s.results, s.results.c.job_id == s.jobs.c.id)
+    )
+    return select(*_JOB_COLUMNS).select_from(source)
+
+
+def job(row: Row[Any]) -> Job:
+    """Read a row of `select_jobs`."""
+    return Job(
+        id=row.id,
+        tenant=row.tenant,
+        model=row.model,
+        prompt=row.prompt,
+        params=VideoParams.from_dict(row.params),
+        metadata=row.metadata,
+        image_key=row.image_key,
+        priority=row.priority,
+        footprint=Footprint(row.plan, row.est_model_bytes, row.est_working_bytes, row.est_seconds),
+        weight=row.weight,
+        rank=row.rank,
+        status=JobStatus(row.status),
+        version=(row.version, row.reports or 0),
+        progress=_progress(row) if row.stage else None,
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        not_before=row.not_before,
+        cancel_requested=row.cancel_requested_at is not None,
+        gpu_id=row.gpu_id,
+        measured=_measured(row),
+        error=_error(row),
+        result=_result(row) if row.result_job_id else None,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def attempt(row: Row[Any]) -> Attempt:
+    """Read a row of the attempts table."""
+    return Attempt(
+        number=row.number,
+        fence=row.lease,
+        gpu_id=row.gpu_id,
+        worker_id=row.worker_id,
+        plan=row.plan,
+        predicted_vram_bytes=row.predicted_vram_bytes,
+        predicted_seconds=row.predicted_seconds,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        measured=_measured(row),
+        error=_error(row),
+    )
+
+
+def gpu(row: Row[Any], workers: list[Worker], leases: list[OpenLease], *, online: bool) -> Gpu:
+    """Read a row of the gpus table, with its workers and open leases."""
+    return Gpu(
+        info=GpuInfo(row.id, row.host, row.model, row.kind, row.name, row.plan, row.total_bytes, row.headroom_bytes),
+        state=GpuState(row.state),
+        reason=row.reason,
+        actor=row.actor,
+        state_changed_at=row.state_changed_at,
+        sample=GpuSample(row.used_bytes, row.free_bytes, row.utilization_percent, row.temperature_celsius, row.problem),
+        seen_at=row.seen_at,
+        online=online,
+        workers=tuple(workers),
+        leases=tuple(leases),
+    )
+
+
+def worker(row: Row[Any]) -> Worker:
+    """Read a row of the workers table."""
+    return Worker(row.id, row.gpu_id, row.pid, row.model, row.resident_bytes, row.ready)
+
+
+def open_lease(row: Row[Any]) -> OpenLease:
+    """Read a row of the leases table."""
+    return OpenLease(row.job_id, row.lease, row.worker_id, row.reserved_bytes, row.expires_at, _progress(row))
+
+
+def _progress(row: Row[Any]) -> Progress:
+    return Progress(Stage(row.stage), row.step, row.steps, row.fraction)
+
+
+def _measured(row: Row[Any]) -> Measured | None:
+    return None if row.run_seconds is None else Measured(row.vram_peak_bytes, row.run_seconds)
+
+
+def _error(row: Row[Any]) -> JobError | None:
+    return JobError(row.error_code, row.error_message) if row.error_code else None
+
+
+def _result(row: Row[Any]) -> Result:
+    return Result(**{c.name: getattr(row, f"result_{c.name}") for c in s.results.c if c.name != "job_id"})

@@ -1,0 +1,108 @@
+"""A lease that is not the job's own any more changes nothing, whatever is tried with it."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from scheduler.errors import LeaseLost
+from scheduler.leases import Leases
+from scheduler.records import Lease
+from scheduler.service import Scheduler
+from tests.support.databases import Clock
+from tests.support.fleet import ERROR, HALF_WAY, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu, snapshot
+
+CALLS: dict[str, Callable[[Leases, Lease], object]] = {
+    "report": lambda leases, lease: leases.report(lease, HALF_WAY),
+    "succeed": lambda leases, lease: leases.succeed(lease, RESULT, MEASURED),
+    "fail": lambda leases, lease: leases.fail(lease, ERROR, MEASURED),
+    "retry": lambda leases, lease: leases.retry(lease, ERROR, MEASURED),
+    "release": lambda leases, lease: leases.release(lease),
+    "cancelled": lambda leases, lease: leases.cancelled(lease),
+}
+
+
+def ended(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = gpu.must_claim()
+    gpu.scheduler.leases.succeed(lease, RESULT, MEASURED)
+    return lease
+
+
+def released(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = gpu.must_claim()
+    gpu.scheduler.leases.release(lease)
+    return lease
+
+
+def taken_over(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = gpu.must_claim()
+    gpu.scheduler.fleet.worker_gone(gpu.workers[0])
+    clock.advance(60)
+    gpu.add_worker()
+    assert gpu.must_claim(worker=1).job_id == lease.job_id
+    return lease
+
+
+def taken_back_by_the_same_worker(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = released(gpu, clock)
+    assert gpu.must_claim().worker_id == lease.worker_id
+    return lease
+
+
+def cancelled(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = gpu.must_claim()
+    gpu.scheduler.queue.cancel(lease.job_id)
+    gpu.scheduler.leases.cancelled(lease)
+    return lease
+
+
+def deleted(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = ended(gpu, clock)
+    gpu.scheduler.queue.delete(lease.job_id)
+    return lease
+
+
+def from_the_future(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    return replace(gpu.must_claim(), fence=2)
+
+
+def test_every_call_of_a_worker_is_in_this_test() -> None:
+    takes_a_lease = {
+        name
+        for name, method in inspect.getmembers(Leases, inspect.isfunction)
+        if not name.startswith("_") and "lease" in inspect.signature(method).parameters
+    }
+    assert takes_a_lease == set(CALLS)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "lose", [ended, released, taken_over, taken_back_by_the_same_worker, cancelled, deleted, from_the_future]
+)
+def test_a_stale_fence_changes_nothing(
+    scheduler: Scheduler, clock: Clock, lose: Callable[[RegisteredGpu, Clock], Lease], call: str
+) -> None:
+    gpu = register_gpu(scheduler)
+    scheduler.queue.submit(new_job())
+    stale = lose(gpu, clock)
+    before = snapshot(scheduler)
+    clock.advance(1)
+
+    with pytest.raises(LeaseLost, match=f"lease {stale.fence} of {stale.job_id}"):
+        CALLS[call](scheduler.leases, stale)
+
+    assert snapshot(scheduler) == before
+
+
+def test_fences_grow_for_ever(scheduler: Scheduler, clock: Clock) -> None:
+    gpu = register_gpu(scheduler)
+    scheduler.queue.submit(new_job())
+    fences = []
+    for end in (scheduler.leases.release, lambda lease: scheduler.leases.retry(lease, ERROR), scheduler.leases.release):
+        lease = gpu.must_claim()
+        fences.append(lease.fence)
+        end(lease)
+        clock.advance(60)
+
+    assert fences == [1, 2, 3]

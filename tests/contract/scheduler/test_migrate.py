@@ -1,0 +1,150 @@
+"""From nothing to this version's schema, however many processes want it at once."""
+
+import multiprocessing
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from scheduler.errors import DatabaseNewer
+from scheduler.store import migrate as migration
+from scheduler.store.database import Database
+from scheduler.store.migrate import migrate
+from scheduler.store.schema import metadata
+from tests.support.databases import FreshDatabase
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def open_and_migrate(url: str) -> None:
+    with opened(url) as database:
+        migrate(database)
+
+
+def tables(database: Database) -> set[str]:
+    with database.read() as conn:
+        return set(conn.dialect.get_table_names(conn))
+
+
+@pytest.fixture
+def empty(fresh_database: FreshDatabase) -> Iterator[str]:
+    """The URL of a database without a schema."""
+    with fresh_database(schema=False) as url:
+        yield url
+
+
+def test_from_empty_and_again(empty: str) -> None:
+    with opened(empty) as database:
+        assert tables(database) == set()
+        migrate(database)
+        assert tables(database) == {*metadata.tables, "alembic_version"}
+        migrate(database)
+        with database.read() as conn:
+            assert conn.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [migration.HEAD]
+
+
+def test_by_many_threads_at_once(empty: str) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(open_and_migrate, empty) for _ in range(4)]:
+            done.result()
+    with opened(empty) as database:
+        assert set(metadata.tables) < tables(database)
+
+
+def test_by_many_processes_at_once(empty: str) -> None:
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as processes:
+        for done in [processes.submit(open_and_migrate, empty) for _ in range(4)]:
+            done.result()
+    with opened(empty) as database:
+        assert set(metadata.tables) < tables(database)
+
+
+def test_the_head_is_the_last_script() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migration._SCRIPTS))
+
+    assert ScriptDirectory.from_config(config).get_heads() == [migration.HEAD]
+
+
+def test_a_newer_database_is_refused_in_one_line(fresh_database: FreshDatabase) -> None:
+    with fresh_database() as url, opened(url) as database:
+        with database.write() as conn:
+            conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+        with pytest.raises(DatabaseNewer, match="schema 9999, newer than this version") as refused:
+            migrate(database)
+
+    assert "\n" not in str(refused.value)
+
+
+def test_a_migration_that_fails_leaves_nothing(empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = shutil.copytree(migration._SCRIPTS, tmp_path / "migrations")
+    (initial,) = (scripts / "versions").glob("0001*.py")
+    initial.write_text(initial.read_text() + '    op.execute("SELECT no_such_function()")\n')
+    with opened(empty) as database:
+        with monkeypatch.context() as patch:
+            patch.setattr(migration, "_SCRIPTS", scripts)
+            with pytest.raises(Exception, match="no_such_function"):
+                migrate(database)
+        assert tables(database) == set()
+
+        migrate(database)
+        assert set(metadata.tables) < tables(database)
+
+
+def test_the_schema_is_the_sum_of_its_migrations(engine: str, fresh_database: FreshDatabase) -> None:
+    """Once as alembic compares, and once word for word, for the CHECK constraints that alembic does not see."""
+    with (
+        fresh_database() as by_migrations,
+        fresh_database(schema=False) as by_metadata,
+        opened(by_migrations) as migrated,
+        opened(by_metadata) as created,
+    ):
+        with created.write() as conn:
+            metadata.create_all(conn)
+        with migrated.read() as conn:
+            assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+        read = _sqlite_schema if engine == "sqlite" else _postgres_schema
+        assert read(migrated) == read(created)
+
+
+def _sqlite_schema(database: Database) -> dict[str, list[str]]:
+    query = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'")
+    with database.read() as conn:
+        return {name: _clauses(sql) for name, sql in conn.execute(query)}
+
+
+def _clauses(sql: str) -> list[str]:
+    """Return a statement's lines in an order that does not matter: constraints may come in any."""
+    return sorted(re.sub(r"\s+", " ", line).strip(" ,") for line in sql.splitlines())
+
+
+def _postgres_schema(database: Database) -> list[tuple[str, ...]]:
+    columns = text(
+        "SELECT table_name, column_name, data_type, is_nullable, coalesce(column_default, '')"
+        " FROM information_schema.columns WHERE table_schema = 'public'"
+    )
+    constraints = text(
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace"
+    )
+    indexes = text("SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
+    with database.read() as conn:
+        rows = [tuple(row) for query in (columns, constraints, indexes) for row in conn.execute(query)]
+    return sorted(row for row in rows if row[0] != "alembic_version")
