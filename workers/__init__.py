@@ -1,0 +1,1 @@
+"""The processes that own GPUs: supervisor, runner, probes and pipelines."""
