@@ -1,0 +1,1 @@
+"""The front end: HTTP, the command line and the client. No torch."""

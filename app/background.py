@@ -1,0 +1,47 @@
+"""Maintenance beside the requests: one thread a chore, which runs it again and again."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something to `run` every `every_seconds`; it returns what it did, falsy when nothing was to do."""
+
+    name: str
+    run: Callable[[], object]
+    every_seconds: float
+
+
+@contextmanager
+def maintaining(*chores: Chore) -> Iterator[None]:
+    """Run the chores while the block lasts; a round that fails is logged, and the next one runs."""
+    stopping = threading.Event()
+    threads = [
+        threading.Thread(target=_repeat, args=(chore, stopping), name=chore.name, daemon=True) for chore in chores
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def _repeat(chore: Chore, stopping: threading.Event) -> None:
+    while not stopping.wait(chore.every_seconds):
+        try:
+            done = chore.run()
+        except Exception:
+            log.exception("a round of maintenance failed", chore=chore.name)
+            continue
+        if done:
+            log.warning("maintenance", chore=chore.name, done=str(done))

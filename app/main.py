@@ -1,0 +1,81 @@
+"""The front end as one ASGI application."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import anyio
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from app import images, problems
+from app.background import Chore, maintaining
+from app.context import Context
+from app.middleware import BodyLimit, RequestEnvelope, SiteGuard
+from app.openapi import document, operation_id
+from app.routes import admin, health, jobs, media, models
+from app.settings import FrontEndSettings
+from app.uploads import body_limit
+from app.watch import ChangeHub
+from scheduler.service import Scheduler
+
+_REAP_SECONDS = 1.0
+_SWEEP_SECONDS = 600.0
+_MAX_IMAGE_SLOTS = 4
+
+
+def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
+    """Build the application on an open scheduler, which stays the caller's to close.
+
+    Its lifespan runs the reaper and the change hub. `app.state.context` is its `Context`.
+    """
+    images.use_pixel_limit(settings.max_image_pixels)
+    context = Context(
+        scheduler=scheduler,
+        settings=settings,
+        hub=ChangeHub(scheduler.wakeup, scheduler.queue.versions),
+        image_slots=anyio.CapacityLimiter(min(_MAX_IMAGE_SLOTS, os.cpu_count() or 1)),
+    )
+    app = FastAPI(
+        title="reelq",
+        version=_version(),
+        description="Turns an image and a prompt into a video, as a job.",
+        lifespan=_lifespan,
+        docs_url=None,  # FastAPI's page loads its scripts from another site
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+        middleware=[
+            Middleware(RequestEnvelope),
+            Middleware(SiteGuard, any_host=settings.trusted_network),
+            Middleware(BodyLimit, limit=body_limit(settings.max_image_bytes)),
+        ],
+    )
+    app.state.context = context
+    problems.install(app)
+    for routes in (jobs, media, models, admin, health):
+        app.include_router(routes.router)
+    app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    context.hub.start()
+    try:
+        reap = Chore("reaper", context.scheduler.reaper.run_once, _REAP_SECONDS)
+        sweep = Chore("sweeper", context.scheduler.sweeper.run_once, _SWEEP_SECONDS)
+        with maintaining(reap, sweep):
+            yield
+    finally:
+        context.hub.release()
+        context.hub.stop()
+
+
+def _version() -> str:
+    try:
+        return version("reelq")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

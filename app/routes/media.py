@@ -1,0 +1,116 @@
+"""Videos and thumbnails: streamed from the blob store, in ranges where asked."""
+
+import mimetypes
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.context import Context, Shared
+from app.errors import RequestError
+from app.openapi import problems
+from app.ranges import ByteRange, Unsatisfiable, if_range, none_match, requested
+from scheduler.errors import NotFound
+from scheduler.ids import is_id
+from scheduler.records import Result
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+
+# Lets a browser show the file on a page of its own, and nothing else.
+_MEDIA_POLICY = (
+    "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+)
+_PARTS: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The range asked for"},
+    304: {"description": "As it was (If-None-Match)"},
+}
+
+
+@router.head("/video", include_in_schema=False)
+@router.get(
+    "/video",
+    summary="Download the video",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"video/mp4": {}}}, **_PARTS, **problems(404, 410, 416, 503)},
+)
+def get_video(job_id: str, request: Request, context: Shared) -> Response:
+    """Return the finished video; Range requests are answered."""
+    result = _result(context, job_id)
+    return _send(context, request, result.video_key, tag=result.sha256, name=job_id)
+
+
+@router.head("/thumbnail", include_in_schema=False)
+@router.get(
+    "/thumbnail",
+    summary="Download the thumbnail",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"image/jpeg": {}}}, **_PARTS, **problems(404, 410, 416, 503)},
+)
+def get_thumbnail(job_id: str, request: Request, context: Shared) -> Response:
+    """Return a still image of the finished video."""
+    result = _result(context, job_id)
+    # It is made from the video, once: the video's digest names it as well as its own would.
+    return _send(context, request, result.thumbnail_key, tag=f"{result.sha256}-thumbnail", name=job_id)
+
+
+def _result(context: Context, job_id: str) -> Result:
+    if not is_id(job_id):
+        raise NotFound(f"no job {job_id[:80]}")
+    job = context.scheduler.queue.get(job_id)
+    if job.result is not None:
+        return job.result
+    if job.status.ended:
+        raise RequestError(404, "no_video", f"job {job_id} is {job.status.value} and has no video")
+    raise RequestError(404, "video_not_ready", f"job {job_id} is {job.status.value}: its video is not ready")
+
+
+def _send(context: Context, request: Request, key: str, *, tag: str, name: str) -> Response:
+    blobs = context.scheduler.blobs
+    try:
+        size = blobs.size(key)
+    except NotFound:
+        raise RequestError(410, "result_expired", f"the files of job {name} are gone") from None
+    suffix = key[key.rindex(".") :]
+    etag = f'"{tag}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f'inline; filename="{name}{suffix}"',
+        "Content-Security-Policy": _MEDIA_POLICY,
+        "Content-Type": mimetypes.types_map.get(suffix, "application/octet-stream"),
+    }
+    if not none_match(request.headers.get("If-None-Match"), etag):
+        return Response(status_code=304, headers=headers)
+    try:
+        part = requested(_range_header(request, etag), size)
+    except Unsatisfiable:
+        raise RequestError(
+            416,
+            "range_not_satisfiable",
+            f"Range must begin before the end of the file, {size} bytes",
+            limit=size,
+            headers={"Content-Range": f"bytes */{size}"},
+        ) from None
+    if part is None:
+        return _stream(context, request, key, ByteRange(0, size), HTTPStatus.OK, headers)
+    headers["Content-Range"] = part.content_range(size)
+    return _stream(context, request, key, part, HTTPStatus.PARTIAL_CONTENT, headers)
+
+
+def _range_header(request: Request, etag: str) -> str | None:
+    # RFC 9110 defines Range for GET alone.
+    if request.method != "GET" or not if_range(request.headers.get("If-Range"), etag):
+        return None
+    return request.headers.get("Range")
+
+
+def _stream(
+    context: Context, request: Request, key: str, part: ByteRange, status: HTTPStatus, headers: Mapping[str, str]
+) -> Response:
+    complete = {**headers, "Content-Length": str(part.length)}
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=complete)
+    return StreamingResponse(context.scheduler.blobs.read(key, part.start, part.length), status, complete)

@@ -1,0 +1,33 @@
+"""Models, and what a job on them would need."""
+
+from fastapi import APIRouter
+
+from app import schemas as api
+from app import views
+from app.context import Shared
+from app.openapi import problems
+from app.submission import resolve
+from scheduler.errors import NoModel
+
+router = APIRouter(prefix="/v1", tags=["models"])
+
+
+@router.get("/models", summary="List the models with their limits", responses=problems(503))
+def list_models(context: Shared) -> api.Page[api.Model]:
+    """Return the models that workers serve, the default one first; empty before the first worker has registered."""
+    try:
+        served = context.scheduler.queue.models()
+    except NoModel:
+        return api.Page[api.Model](data=[])
+    return api.Page[api.Model](data=[views.model(one) for one in served.values()])
+
+
+@router.post("/estimates", summary="Estimate a job without submitting it", responses=problems(403, 413, 422, 503))
+def estimate_job(asked: api.EstimateRequest, context: Shared) -> api.JobEstimate:
+    """Return the memory, seconds and weight of a job with these parameters, and where it fits or why not."""
+    served, params = resolve(context, asked)
+    offers = context.scheduler.queue.quote(served.id, params)
+    if not offers:
+        raise NoModel(f"no GPU serves {served.id} at present")
+    class_bytes = context.settings.memory_class_bytes
+    return views.estimate(served, params, asked.priority, offers, class_bytes)

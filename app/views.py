@@ -1,0 +1,211 @@
+"""From the scheduler's records to the API's objects."""
+
+from dataclasses import fields
+from datetime import UTC, datetime
+
+from app import schemas as api
+from scheduler import catalog, placement, rank
+from scheduler.explain import QueueInfo
+from scheduler.footprint import Footprint
+from scheduler.params import VideoParams
+from scheduler.placement import Offer
+from scheduler.records import Gpu, Job, OpenLease, Progress, ServedModel
+from scheduler.states import JobStatus
+
+
+def time_text(seconds: float) -> str:
+    """Return seconds since 1970 as RFC 3339 in UTC, with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def job_etag(job: Job, queue: QueueInfo | None) -> str:
+    """Return a weak tag that changes with the job and its place in the queue, not with each second of an ETA."""
+    place = f"-{queue.position}-{queue.wait.code}" if queue else ""
+    return f'W/"{job.version[0]}-{job.version[1]}{place}"'
+
+
+def job(record: Job, queue: QueueInfo | None, base_url: str) -> api.Job:
+    """Return a job as the API shows it; `base_url` ends without a slash."""
+    ended_or_running = record.status is not JobStatus.QUEUED
+    return api.Job(
+        id=record.id,
+        status=record.status,
+        stage=record.progress.stage if record.progress else None,
+        progress=_job_progress(record),
+        model=record.model,
+        prompt=record.prompt,
+        params=api.JobParams(**record.params.to_dict()),
+        priority=record.priority,
+        metadata=dict(record.metadata),
+        estimate=_estimate(record.footprint, record.weight),
+        queue=_queue(queue) if queue else None,
+        attempts=record.attempts,
+        max_attempts=record.max_attempts,
+        gpu=record.gpu_id if ended_or_running else None,
+        resumed_from_step=None,
+        measured=_measured(record) if record.status.ended else None,
+        error=api.Failure(code=record.error.code, message=record.error.message) if record.error else None,
+        video=_video(record, base_url),
+        created_at=time_text(record.created_at),
+        started_at=_maybe_time(record.started_at),
+        finished_at=_maybe_time(record.finished_at),
+    )
+
+
+def model(served: ServedModel) -> api.Model:
+    """Return a served model with its limits and defaults."""
+    architecture = catalog.architecture(served.architecture)
+    limits = {field.name: getattr(architecture.limits, field.name) for field in fields(architecture.limits)}
+    defaults = architecture.defaults.to_dict()
+    defaults["seed"] = None  # random
+    return api.Model(
+        id=served.id,
+        created=0,
+        owned_by=served.id.partition("/")[0] if "/" in served.id else "reelq",
+        architecture=served.architecture,
+        random_weights=architecture.random_weights,
+        limits={
+            name: api.LimitRange(minimum=one.minimum, maximum=one.maximum, multiple_of=one.multiple_of)
+            for name, one in limits.items()
+        },
+        defaults=defaults,
+    )
+
+
+def gpu(record: Gpu) -> api.Gpu:
+    """Return a GPU as the operator sees it."""
+    return api.Gpu(
+        id=record.info.id,
+        host=record.info.host,
+        name=record.info.name,
+        kind=record.info.kind,
+        model=record.info.model,
+        plan=record.info.plan,
+        state=record.state,
+        reason=record.reason,
+        actor=record.actor,
+        state_changed_at=time_text(record.state_changed_at),
+        online=record.online,
+        seen_at=time_text(record.seen_at),
+        memory=_memory(record),
+        utilization_percent=record.sample.utilization_percent,
+        temperature_celsius=record.sample.temperature_celsius,
+        workers=[
+            api.GpuWorker(id=w.id, pid=w.pid, model=w.model, resident_bytes=w.resident_bytes, ready=w.ready)
+            for w in record.workers
+        ],
+        leases=[_lease(lease) for lease in record.leases],
+    )
+
+
+def estimate(
+    served: ServedModel, params: VideoParams, priority: float, offers: list[Offer], class_bytes: int
+) -> api.JobEstimate:
+    """Return what a job would need on each GPU; `offers` must not be empty."""
+    gpus = [_gpu_estimate(offer, priority, class_bytes) for offer in offers]
+    fitting = [one for one in gpus if one.fits]
+    return api.JobEstimate(
+        model=served.id,
+        params=params.to_dict(),
+        priority=priority,
+        fits=bool(fitting),
+        estimate=min(fitting, key=lambda one: one.estimate.seconds).estimate if fitting else None,
+        gpus=gpus,
+    )
+
+
+def _gpu_estimate(offer: Offer, priority: float, class_bytes: int) -> api.GpuEstimate:
+    need = offer.footprint
+    fits = placement.fits(offer, class_bytes)
+    return api.GpuEstimate(
+        gpu=offer.gpu.info.id,
+        name=offer.gpu.info.name,
+        state=offer.gpu.state,
+        online=offer.gpu.online,
+        fits=fits,
+        reason=None if fits else placement.too_large(offer),
+        capacity_bytes=offer.capacity_bytes,
+        model_bytes=need.model_bytes,
+        working_bytes=need.working_bytes,
+        estimate=_estimate(need, rank.weight(need.seconds, need.vram_bytes, priority)),
+    )
+
+
+def _maybe_time(seconds: float | None) -> str | None:
+    return None if seconds is None else time_text(seconds)
+
+
+def _estimate(need: Footprint, weight: float) -> api.Estimate:
+    return api.Estimate(vram_bytes=need.vram_bytes, seconds=need.seconds, weight=weight, plan=need.plan)
+
+
+def _queue(info: QueueInfo) -> api.QueueState:
+    return api.QueueState(position=info.position, eta_seconds=info.eta_seconds, wait_reason=info.wait.message)
+
+
+def _progress(progress: Progress) -> api.Progress:
+    return api.Progress(fraction=progress.fraction, step=progress.step, steps=progress.steps)
+
+
+def _job_progress(record: Job) -> api.Progress:
+    """A job without an open lease has all of its video, or none."""
+    if record.progress:
+        return _progress(record.progress)
+    steps = record.params.num_inference_steps
+    done = record.status is JobStatus.SUCCEEDED
+    return api.Progress(fraction=float(done), step=steps if done else 0, steps=steps)
+
+
+def _measured(record: Job) -> api.MeasuredUse | None:
+    if record.measured is None or record.started_at is None:
+        return None
+    return api.MeasuredUse(
+        vram_peak_bytes=record.measured.vram_peak_bytes,
+        run_seconds=record.measured.run_seconds,
+        queue_seconds=record.started_at - record.created_at,
+        cost=None,
+    )
+
+
+def _video(record: Job, base_url: str) -> api.Video | None:
+    result = record.result
+    if result is None:
+        return None
+    return api.Video(
+        url=f"{base_url}/v1/jobs/{record.id}/video",
+        thumbnail_url=f"{base_url}/v1/jobs/{record.id}/thumbnail",
+        bytes=result.bytes,
+        sha256=result.sha256,
+        num_frames=result.num_frames,
+        fps=result.fps,
+        duration_seconds=result.duration_seconds,
+    )
+
+
+def _memory(record: Gpu) -> api.GpuMemory:
+    info, sample = record.info, record.sample
+    offered = None
+    if sample.free_bytes is not None:
+        offered = placement.ledger_free_bytes(
+            sample.free_bytes, info.total_bytes, info.headroom_bytes, record.reserved_bytes
+        )
+    return api.GpuMemory(
+        total_bytes=info.total_bytes,
+        headroom_bytes=info.headroom_bytes,
+        used_bytes=sample.used_bytes,
+        free_bytes=sample.free_bytes,
+        reserved_bytes=record.reserved_bytes,
+        offered_bytes=offered,
+        problem=sample.problem,
+    )
+
+
+def _lease(lease: OpenLease) -> api.GpuLease:
+    return api.GpuLease(
+        job_id=lease.job_id,
+        worker_id=lease.worker_id,
+        reserved_bytes=lease.reserved_bytes,
+        expires_at=time_text(lease.expires_at),
+        stage=lease.progress.stage,
+        progress=_progress(lease.progress),
+    )

@@ -1,0 +1,96 @@
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.support.http import SHA256, VIDEO, Site, check_problem
+
+ETAG = f'"{SHA256}"'
+
+
+async def get(site: Site, job_id: str, **headers: str) -> Any:
+    return await site.client.get(f"/v1/jobs/{job_id}/video", headers=headers)
+
+
+async def test_the_whole_video(site: Site) -> None:
+    job_id = await site.succeeded()
+    answer = await get(site, job_id)
+    assert (answer.status_code, answer.content) == (200, VIDEO)
+    assert answer.headers["content-type"] == "video/mp4"
+    assert answer.headers["content-length"] == str(len(VIDEO))
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["etag"] == ETAG
+    assert answer.headers["content-disposition"] == f'inline; filename="{job_id}.mp4"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "media-src 'self'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("bytes=0-99", 0, 100), ("bytes=100-", 100, None), ("bytes=-10", -10, None), ("bytes=10200-999999", 10200, None)],
+)
+async def test_a_range(site: Site, asked: str, start: int, end: int | None) -> None:
+    answer = await get(site, await site.succeeded(), Range=asked)
+    part = VIDEO[start:end]
+    first = len(VIDEO) + start if start < 0 else start
+    assert (answer.status_code, answer.content) == (206, part)
+    assert answer.headers["content-range"] == f"bytes {first}-{first + len(part) - 1}/{len(VIDEO)}"
+    assert answer.headers["content-length"] == str(len(part))
+
+
+async def test_a_range_behind_the_end_is_416(site: Site) -> None:
+    answer = await get(site, await site.succeeded(), Range="bytes=10240-")
+    check_problem(answer, 416, "range_not_satisfiable", "10240 bytes")
+    assert answer.headers["content-range"] == "bytes */10240"
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-1,5-6", "items=0-1", "bytes=b-a", "bytes=9-1", ""])
+async def test_other_ranges_are_ignored(site: Site, asked: str) -> None:
+    answer = await get(site, await site.succeeded(), Range=asked)
+    assert (answer.status_code, answer.content) == (200, VIDEO)
+
+
+async def test_if_range_guards_a_range(site: Site) -> None:
+    job_id = await site.succeeded()
+    same = await get(site, job_id, Range="bytes=0-9", **{"If-Range": ETAG})
+    assert same.status_code == 206
+    for other in ('"other"', f"W/{ETAG}", "Sat, 21 Nov 2026 00:00:00 GMT"):
+        whole = await get(site, job_id, Range="bytes=0-9", **{"If-Range": other})
+        assert (whole.status_code, whole.content) == (200, VIDEO)
+
+
+async def test_a_known_video_is_304(site: Site) -> None:
+    answer = await get(site, await site.succeeded(), **{"If-None-Match": ETAG})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.headers["etag"] == ETAG
+
+
+async def test_head_has_the_headers_alone(site: Site) -> None:
+    job_id = await site.succeeded()
+    answer = await site.client.head(f"/v1/jobs/{job_id}/video", headers={"Range": "bytes=0-1"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(len(VIDEO))
+
+
+async def test_the_thumbnail(site: Site) -> None:
+    job_id = await site.succeeded()
+    answer = await site.client.get(f"/v1/jobs/{job_id}/thumbnail")
+    assert Image.open(io.BytesIO(answer.content)).format == "JPEG"
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["content-disposition"] == f'inline; filename="{job_id}.jpg"'
+    assert answer.headers["etag"] != ETAG
+
+
+async def test_before_the_end_there_is_no_video(site: Site) -> None:
+    job_id = (await site.submit())["id"]
+    for name in ("video", "thumbnail"):
+        check_problem(await site.client.get(f"/v1/jobs/{job_id}/{name}"), 404, "video_not_ready", "queued")
+    await site.client.post(f"/v1/jobs/{job_id}/cancel")
+    check_problem(await get(site, job_id), 404, "no_video", "cancelled")
+
+
+async def test_a_video_whose_file_is_gone_is_410(site: Site) -> None:
+    job_id = await site.succeeded()
+    site.scheduler.blobs.delete_prefix(f"jobs/{job_id}")
+    check_problem(await get(site, job_id), 410, "result_expired", job_id)

@@ -1,0 +1,120 @@
+import base64
+import hashlib
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from scheduler.ids import is_id
+from scheduler.params import SEED_MAX
+from tests.support.http import Site, check_problem, picture
+
+KEYS = [
+    "id", "object", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata", "estimate",
+    "queue", "attempts", "max_attempts", "gpu", "resumed_from_step", "measured", "error", "video", "created_at",
+    "started_at", "finished_at",
+]  # fmt: skip
+
+
+def as_data_uri(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+async def test_a_form_makes_a_queued_job(site: Site) -> None:
+    answer = await site.post(num_frames="8", guidance_scale="7.5", metadata='{"shot": "12"}', priority="2")
+    job = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert answer.headers["cache-control"] == "no-store"
+    assert list(job) == KEYS
+    assert is_id(job["id"])
+    assert (job["object"], job["status"], job["stage"]) == ("job", "queued", None)
+    assert job["progress"] == {"fraction": 0.0, "step": 0, "steps": 50}
+    assert job["params"]["num_frames"] == 8
+    assert job["params"]["guidance_scale"] == 7.5
+    assert (job["priority"], job["metadata"]) == (2.0, {"shot": "12"})
+    assert job["queue"]["position"] == 1
+    assert isinstance(job["queue"]["wait_reason"], str)
+    assert all(job[key] is None for key in ("gpu", "measured", "error", "video", "started_at", "finished_at"))
+
+
+async def test_json_makes_the_same_job(site: Site) -> None:
+    body = {"prompt": "a red fox", "image": as_data_uri(picture()), "width": 256, "height": 256, "seed": 7}
+    answer = await site.client.post("/v1/jobs", json=body)
+    assert answer.status_code == 202
+    form = await site.submit(width="256", height="256", seed="7")
+    assert answer.json()["params"] == form["params"]
+    images = [read_image(site, job_id) for job_id in (answer.json()["id"], form["id"])]
+    assert images[0] == images[1]
+
+
+def read_image(site: Site, job_id: str) -> bytes:
+    key = site.stored(job_id).image_key
+    return b"".join(site.scheduler.blobs.read(key, 0, site.scheduler.blobs.size(key)))
+
+
+async def test_what_is_left_out_takes_the_models_defaults_and_a_random_seed(site: Site) -> None:
+    first, second = await site.submit(), await site.submit()
+    defaults = {
+        "width": 512, "height": 512, "num_frames": 16, "num_inference_steps": 50,
+        "guidance_scale": 9.0, "target_fps": 16, "negative_prompt": None,
+    }  # fmt: skip
+    seed = first["params"].pop("seed")
+    assert first["params"] == defaults
+    assert 0 <= seed <= SEED_MAX
+    assert seed != second["params"]["seed"]
+
+
+async def test_the_estimate_is_the_one_the_job_is_queued_with(site: Site) -> None:
+    job = await site.submit()
+    stored = site.stored(job["id"])
+    assert job["estimate"] == {
+        "vram_bytes": stored.footprint.vram_bytes,
+        "seconds": stored.footprint.seconds,
+        "weight": stored.weight,
+        "plan": "fp16",
+    }
+
+
+async def test_the_worker_sees_an_upright_plain_png(site: Site) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x010E] = "where it was taken"
+    answer = await site.post(picture("JPEG", (64, 48), exif=exif.tobytes()))
+    data = read_image(site, answer.json()["id"])
+    stored = Image.open(io.BytesIO(data))
+    assert (stored.format, stored.mode, stored.size) == ("PNG", "RGB", (48, 64))
+    assert b"taken" not in data
+    assert not stored.getexif()
+
+
+async def test_the_blob_lies_below_the_job(site: Site) -> None:
+    job = await site.submit()
+    assert site.stored(job["id"]).image_key == f"jobs/{job['id']}/image.png"
+    assert list(site.temporary.iterdir()) == []
+
+
+async def test_the_only_model_may_be_named(site: Site) -> None:
+    job = await site.submit(model="ali-vilab/i2vgen-xl")
+    assert job["model"] == "ali-vilab/i2vgen-xl"
+
+
+async def test_an_unknown_model_is_refused_with_those_there_are(site: Site) -> None:
+    check_problem(await site.post(model="sora"), 422, "invalid_parameter", "model", "ali-vilab/i2vgen-xl")
+    assert site.leftovers() == []
+
+
+@pytest.mark.parametrize("prompt", ["x" * 4000, "狐狸 🦊", "a\nb\tc"])
+async def test_prompts_come_back_as_they_were(site: Site, prompt: str) -> None:
+    assert (await site.submit(prompt=prompt))["prompt"] == prompt
+
+
+async def test_a_large_image_within_the_limits_is_taken(site: Site) -> None:
+    noise = hashlib.shake_128(b"seed").digest(900 * 900 * 3)
+    file = io.BytesIO()
+    Image.frombytes("RGB", (900, 900), noise).save(file, "PNG", compress_level=0)
+    assert len(file.getvalue()) > 2**20  # beyond what a form keeps in memory
+    job: Any = (await site.post(file.getvalue())).json()
+    assert Image.open(io.BytesIO(read_image(site, job["id"]))).size == (900, 900)
+    assert list(site.temporary.iterdir()) == []
