@@ -1,0 +1,5 @@
+"""`python -m app.cli` is `reelq`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""Numbers as people read them."""
+
+from datetime import UTC, datetime
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def size(number_of_bytes: float) -> str:
+    """Return bytes as B, KiB, MiB or GiB."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number_of_bytes >= factor:
+            return f"{number_of_bytes / factor:.1f} {unit}"
+    return f"{number_of_bytes:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as `4.2 s`, `3m 05s` or `2h 07m`."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m {whole % _MINUTE:02d}s"
+    return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE:02d}m"
+
+
+def age(created_at: str, now: datetime | None = None) -> str:
+    """Return the time since an RFC 3339 time in at most four characters: `12s`, `5m`, `3h`, `20d`."""
+    seconds = max(0.0, ((now or datetime.now(UTC)) - datetime.fromisoformat(created_at)).total_seconds())
+    for unit, factor in (("d", _DAY), ("h", _HOUR), ("m", _MINUTE)):
+        if seconds >= factor:
+            return f"{seconds // factor:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as whole percent; 100 % only when all is done."""
+    return f"{int(fraction * 100)}%"

@@ -1,0 +1,74 @@
+"""GPUs for people: a block of lines each, readable at 80 columns."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from app.cli.console import clean, console, optional
+from app.cli.formats import percent, size
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_BAR_COLUMNS = 20
+_STATE_STYLES = {"active": "green", "draining": "yellow", "drained": "yellow", "faulted": "red"}
+
+
+def show_gpus(gpus: Iterable[Mapping[str, Any]]) -> None:
+    """Print each GPU: state and reason, memory, load, workers, running jobs."""
+    out = console(sys.stdout)
+    for index, gpu in enumerate(gpus):
+        if index:
+            out.print()
+        for line in _block(gpu):
+            out.print(line, soft_wrap=True)
+
+
+def _block(gpu: Mapping[str, Any]) -> "list[Text]":
+    from rich.text import Text
+
+    head = Text(clean(gpu["id"]), style="bold").append(f"  {clean(gpu['name'])}", style="not bold")
+    state = Text("  state   ").append(clean(gpu["state"]), style=_STATE_STYLES.get(gpu["state"], ""))
+    state.append("" if gpu["online"] else ", offline", style="red")
+    state.append(f": {clean(gpu['reason'])}" if gpu["reason"] else "")
+    lines = [_memory(gpu), _load(gpu)]
+    lines += [_worker(worker) for worker in gpu["workers"]] or ["worker  none"]
+    lines += [_lease(lease) for lease in gpu["leases"]]
+    return [head, state, *(Text(f"  {clean(line)}") for line in lines)]
+
+
+def _memory(gpu: Mapping[str, Any]) -> str:
+    memory = gpu["memory"]
+    used, reserved, total = memory["used_bytes"], memory["reserved_bytes"], memory["total_bytes"]
+    problem = f" ({memory['problem']})" if memory["problem"] else ""
+    return (
+        f"memory  {bar(used, reserved, total)}  {optional(used, size, 'unknown')} used, "
+        f"{size(reserved)} reserved, of {size(total)}{problem}"
+    )
+
+
+def bar(used: int | None, reserved: int, total: int) -> str:
+    """Return a bar of memory: `█` used, `▒` reserved beyond that, `░` free; `?` where the use is not known."""
+    if used is None or total <= 0:
+        return "?" * _BAR_COLUMNS
+    taken = min(_BAR_COLUMNS, round(used / total * _BAR_COLUMNS))
+    promised = min(_BAR_COLUMNS, max(taken, round(reserved / total * _BAR_COLUMNS)))
+    return "█" * taken + "▒" * (promised - taken) + "░" * (_BAR_COLUMNS - promised)
+
+
+def _load(gpu: Mapping[str, Any]) -> str:
+    utilization = optional(gpu["utilization_percent"], lambda value: f"{value:.0f}%")
+    temperature = optional(gpu["temperature_celsius"], lambda value: f"{value:.0f} °C")
+    return f"load    {utilization}, {temperature}"
+
+
+def _worker(worker: Mapping[str, Any]) -> str:
+    return f"worker  pid {worker['pid']}, {worker['model']}{'' if worker['ready'] else ', loading'}"
+
+
+def _lease(lease: Mapping[str, Any]) -> str:
+    progress = lease["progress"]
+    return (
+        f"job     {lease['job_id']} {lease['stage']} {percent(progress['fraction'])} "
+        f"step {progress['step']}/{progress['steps']}"
+    )

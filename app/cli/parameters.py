@@ -1,0 +1,64 @@
+"""`--set name=value`: a job's parameters from the command line, with the types that the server gives them."""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, get_type_hints
+
+import typer
+
+_TEXT = frozenset({"preset", "model", "webhook_url"})
+_NUMBERS = {"priority": float}
+_JSON = frozenset({"metadata"})
+
+
+def parse(settings: Iterable[str]) -> dict[str, Any]:
+    """Return `name=value` strings as parameters; a name this version does not know is left for the server to judge.
+
+    Raises typer.BadParameter, which exits 2, for what has no `=` or is no number where one belongs.
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise typer.BadParameter(f"{setting!r} is not name=value", param_hint="--set")
+        found[name] = _value(name, text)
+    return found
+
+
+def _value(name: str, text: str) -> Any:
+    from scheduler.params import VideoParams
+
+    kind = {**get_type_hints(VideoParams), **_NUMBERS}.get(name)
+    if kind in (int, float):
+        return _number(name, text, kind)
+    if name in _JSON:
+        return _object(name, text)
+    if kind is not None or name in _TEXT:
+        return text
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+
+
+def _number(name: str, text: str, kind: type[int] | type[float]) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        wanted = "a whole number" if kind is int else "a number"
+        raise typer.BadParameter(f"{name} must be {wanted}, not {text!r}", param_hint="--set")
+    return value
+
+
+def _object(name: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{name} must be a JSON object, not {text!r}", param_hint="--set")
+    return value

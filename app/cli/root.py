@@ -1,0 +1,58 @@
+"""The command tree of `reelq`."""
+
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli import gpus, jobs, serving, videos
+from app.cli.console import EXIT_CODES
+from app.cli.session import AsJson
+
+
+def build() -> typer.Typer:
+    """Return the command line with all its commands."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a bar's blocks on a Latin-1 terminal are no reason to fail
+    cli = typer.Typer(
+        name="reelq",
+        help="Images to videos: asynchronous I2VGen-XL jobs behind a VRAM-aware queue.",
+        epilog=EXIT_CODES,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    cli.callback()(_root)
+    for panel, commands in {
+        "Run the service": (serving.up, serving.serve),
+        "Make videos": (videos.submit, jobs.status, jobs.jobs, jobs.cancel, videos.download, jobs.estimate),
+        "Operate GPUs": (gpus.gpus, gpus.drain, gpus.resume),
+        "About": (version,),
+    }.items():
+        for command in commands:
+            cli.command(rich_help_panel=panel, epilog=EXIT_CODES)(command)
+    return cli
+
+
+def version(as_json: AsJson = False) -> None:
+    """Show the version."""
+    try:
+        number = importlib.metadata.version("reelq")
+    except importlib.metadata.PackageNotFoundError:
+        number = "unknown, not installed"
+    typer.echo(f'{{"version": "{number}"}}' if as_json else f"reelq {number}")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,62 @@
+"""A job in words: one place that says what each state looks like to the person waiting."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.cli.formats import duration, percent
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+def headline(job: Mapping[str, Any]) -> str:
+    """Return what the job is doing: its stage while it runs, else its status."""
+    if job["status"] == "running":
+        return str(job["stage"] or "running")
+    return str(job["status"])
+
+
+def steps(job: Mapping[str, Any]) -> str:
+    """Return `step 21/50` for a job that runs, else nothing."""
+    progress = job["progress"]
+    return f"step {progress['step']}/{progress['steps']}" if job["status"] == "running" else ""
+
+
+def fraction(job: Mapping[str, Any]) -> float:
+    """Return how much of the job is done, in [0, 1]."""
+    return float(job["progress"]["fraction"])
+
+
+def note(job: Mapping[str, Any]) -> str:
+    """Return why the job waits, or what there is to know about its run; may be empty."""
+    if job["status"] == "queued":
+        return _waiting(job["queue"]) if job["queue"] else ""
+    if job["status"] == "failed":
+        return problem(job)
+    parts = []
+    if job["attempts"] > 1:
+        parts.append(f"attempt {job['attempts']} of {job['max_attempts']}")
+    if job["resumed_from_step"]:
+        parts.append(f"resumed from step {job['resumed_from_step']}")
+    return ", ".join(parts)
+
+
+def line(job: Mapping[str, Any]) -> str:
+    """Return the job's state on one line."""
+    words = [headline(job)]
+    if job["status"] == "running":
+        words += [percent(fraction(job)), steps(job)]
+    text = " ".join(word for word in words if word)
+    return f"{text}: {note(job)}" if note(job) else text
+
+
+def problem(job: Mapping[str, Any]) -> str:
+    """Return why a job did not succeed, in one line."""
+    error = job["error"]
+    return f"{error['message']} ({error['code']})" if error else f"the job was {job['status']}"
+
+
+def _waiting(queue: Mapping[str, Any]) -> str:
+    parts = [f"position {queue['position']}", str(queue["wait_reason"])]
+    if queue["eta_seconds"] is not None and queue["eta_seconds"] >= 1:
+        parts.append(f"starts in about {duration(queue['eta_seconds'])}")
+    return "; ".join(parts)

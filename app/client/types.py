@@ -1,0 +1,110 @@
+"""The API's objects as typed dictionaries; the names are the server's. Parts that do not apply are None."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+
+class Progress(TypedDict):
+    """How far a job is: `step` of `steps` denoising steps, `fraction` of the whole in [0, 1]."""
+
+    fraction: float
+    step: int
+    steps: int
+
+
+class Params(TypedDict):
+    """What a job generates; `width` and `height` in pixels, `target_fps` in frames per second."""
+
+    width: int
+    height: int
+    num_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    target_fps: int
+    seed: int
+    negative_prompt: str | None
+
+
+class Waiting(TypedDict):
+    """Where a queued job stands; position 1 is next, `eta_seconds` is until it should start."""
+
+    position: int
+    eta_seconds: float | None
+    wait_reason: str
+
+
+class Failure(TypedDict):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class Estimate(TypedDict):
+    """What a job is predicted to need."""
+
+    vram_bytes: int
+    seconds: float
+    weight: float
+    plan: str
+
+
+class Measured(TypedDict):
+    """What a job took."""
+
+    vram_peak_bytes: int | None
+    run_seconds: float
+    queue_seconds: float
+    cost: float | None
+
+
+class Video(TypedDict):
+    """A finished video."""
+
+    url: str
+    thumbnail_url: str
+    bytes: int
+    sha256: str
+    num_frames: int
+    fps: int
+    duration_seconds: float
+
+
+class Job(TypedDict):
+    """A job."""
+
+    id: str
+    object: str
+    status: str
+    stage: str | None
+    progress: Progress
+    model: str
+    prompt: str
+    params: Params
+    priority: float
+    metadata: dict[str, str]
+    estimate: Estimate
+    queue: Waiting | None
+    attempts: int
+    max_attempts: int
+    gpu: str | None
+    resumed_from_step: int | None
+    measured: Measured | None
+    error: Failure | None
+    video: Video | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+# Larger and still growing objects: read what you know, ignore the rest.
+Gpu = dict[str, Any]
+JobEstimate = dict[str, Any]
+Page = dict[str, Any]  # {"object": "list", "data": […], "has_more": false, "next_cursor": null}
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+def has_ended(job: Mapping[str, Any]) -> bool:
+    """Tell whether `job` can never change again."""
+    return job["status"] in ENDED

@@ -1,0 +1,104 @@
+"""The other commands: what they ask, print, and print with --json."""
+
+import json
+
+import pytest
+
+from tests.support.api_objects import JOB_ID, make_gpu, make_job, make_page
+from tests.support.scripted_api import Answer
+
+GPU_ID = make_gpu()["id"]
+ESTIMATE = {
+    "object": "estimate",
+    "model": "ali-vilab/i2vgen-xl",
+    "params": make_job()["params"],
+    "priority": 1.0,
+    "fits": True,
+    "estimate": {"vram_bytes": 9 * 2**30, "seconds": 71.0, "weight": 7.9, "plan": "fp16"},
+    "gpus": [],
+}
+
+
+@pytest.fixture
+def answering(api):
+    """Every route that the commands below ask."""
+    job, gpu = Answer(make_job()), Answer(make_gpu(state="draining", reason="fan is loud"))
+    api.on("GET", "/v1/jobs", Answer(make_page(make_job(), make_job("failed"))))
+    api.on("GET", f"/v1/jobs/{JOB_ID}", job)
+    api.on("POST", f"/v1/jobs/{JOB_ID}/cancel", job)
+    api.on("POST", "/v1/estimates", Answer(ESTIMATE))
+    api.on("GET", "/v1/admin/gpus", Answer(make_page(make_gpu())))
+    api.on("POST", f"/v1/admin/gpus/{GPU_ID}/drain", gpu)
+    api.on("POST", f"/v1/admin/gpus/{GPU_ID}/resume", gpu)
+    return api
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target", "words"),
+    [
+        (["jobs", "--status", "queued", "--limit", "5"], "GET /v1/jobs?status=queued&limit=5", "out_of_memory"),
+        (["status", JOB_ID], f"GET /v1/jobs/{JOB_ID}", "position 2; all GPUs that fit are busy"),
+        (["cancel", JOB_ID], f"POST /v1/jobs/{JOB_ID}/cancel", "queued, stops at its next step"),
+        (["estimate", "--set", "width=512"], "POST /v1/estimates", "9.0 GiB"),
+        (["gpus"], "GET /v1/admin/gpus", "denoising 42% step 21/50"),
+        (["drain", GPU_ID, "--reason", "fan is loud"], f"POST /v1/admin/gpus/{GPU_ID}/drain", "draining: fan is loud"),
+        (["resume", GPU_ID], f"POST /v1/admin/gpus/{GPU_ID}/resume", "draining"),
+    ],
+)
+def test_a_command_asks_and_shows(reelq, answering, arguments, target, words):
+    done = reelq(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
+    assert "\x1b" not in done.stdout
+    ((method, path, _),) = answering.requests
+    assert f"{method} {path}" == target
+    done = reelq(*arguments, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == answering.answer(method, path.partition("?")[0]).body
+
+
+def test_estimates_send_numbers_as_numbers(reelq, answering):
+    reelq("estimate", "--set", "width=512", "--set", "guidance_scale=7", "--set", "later=1", "--model", "9")
+    ((_, _, body),) = answering.requests
+    assert json.loads(body) == {"width": 512, "guidance_scale": 7.0, "later": 1, "model": "9"}
+
+
+def test_drain_sends_its_reason(reelq, answering):
+    reelq("drain", GPU_ID, "--reason", "fan is loud")
+    ((_, _, body),) = answering.requests
+    assert json.loads(body) == {"reason": "fan is loud", "mode": "finish"}
+
+
+def test_one_job_that_cannot_be_cancelled_does_not_keep_the_others(reelq, answering):
+    done = reelq("cancel", "job_none", JOB_ID, "--json")
+    assert done.returncode == 1
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert (first["code"], second["id"]) == ("not_found", JOB_ID)
+
+
+def test_watching_with_json_prints_a_line_for_each_change(reelq, api):
+    api.job(make_job(), make_job("running"), make_job("failed"))
+    done = reelq("status", JOB_ID, "--watch", "--json")
+    assert done.returncode == 1
+    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["queued", "running", "failed"]
+
+
+def test_download(reelq, api, finished, video, tmp_path):
+    api.job(finished)
+    assert reelq("download", JOB_ID, "-o", str(tmp_path)).returncode == 0
+    assert (tmp_path / f"{JOB_ID}.mp4").read_bytes() == video
+
+
+@pytest.mark.parametrize(("command", "words"), [("jobs", "no jobs"), ("gpus", "no GPU")])
+def test_an_empty_list_says_so_on_stderr(reelq, api, command, words):
+    api.on("GET", "/v1/jobs", Answer(make_page()))
+    api.on("GET", "/v1/admin/gpus", Answer(make_page()))
+    done = reelq(command)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert words in done.stderr
+
+
+def test_the_key_is_sent(reelq, api):
+    api.on("GET", "/v1/jobs", Answer(make_page()))
+    assert reelq("jobs", REELQ_API_KEY="secret").returncode == 0
+    assert api.authorization == ["Bearer secret"]

@@ -1,0 +1,106 @@
+"""Objects as the API answers them."""
+
+from typing import Any
+
+JOB_ID = "job_01jd0000000000000000000000"
+
+
+def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int = 0, **changes: Any) -> dict[str, Any]:
+    """A job of 10 steps: running ones are at step 4, ended ones have what ended them."""
+    fraction, step = {"running": (0.4, 4), "succeeded": (1.0, 10)}.get(status, (0.0, 0))
+    video = {
+        "url": f"http://127.0.0.1/v1/jobs/{JOB_ID}/video",
+        "thumbnail_url": f"http://127.0.0.1/v1/jobs/{JOB_ID}/thumbnail",
+        "bytes": video_bytes,
+        "sha256": sha256,
+        "num_frames": 16,
+        "fps": 8,
+        "duration_seconds": 2.0,
+    }
+    queue = {"position": 2, "eta_seconds": 41.2, "wait_reason": "all GPUs that fit are busy with 1 running"}
+    return {
+        "id": JOB_ID,
+        "object": "job",
+        "status": status,
+        "stage": "denoising" if status == "running" else None,
+        "progress": {"fraction": fraction, "step": step, "steps": 10},
+        "model": "tiny-random-noise",
+        "prompt": "waves",
+        "params": {
+            "width": 256,
+            "height": 256,
+            "num_frames": 16,
+            "num_inference_steps": 10,
+            "guidance_scale": 9.0,
+            "target_fps": 8,
+            "seed": 7,
+            "negative_prompt": None,
+        },
+        "priority": 1.0,
+        "metadata": {},
+        "estimate": {"vram_bytes": 2**30, "seconds": 4.0, "weight": 4.0, "plan": "fp32"},
+        "queue": queue if status == "queued" else None,
+        "attempts": 0 if status == "queued" else 1,
+        "max_attempts": 3,
+        "gpu": None if status == "queued" else "CPU-host",
+        "resumed_from_step": None,
+        "measured": {"vram_peak_bytes": 2**30, "run_seconds": 3.5, "queue_seconds": 0.1, "cost": None}
+        if status == "succeeded"
+        else None,
+        "error": {"code": "out_of_memory", "message": "3 attempts ran out of memory"} if status == "failed" else None,
+        "video": video if status == "succeeded" else None,
+        "created_at": "2026-01-01T00:00:00.000000Z",
+        "started_at": None if status == "queued" else "2026-01-01T00:00:01.000000Z",
+        "finished_at": "2026-01-01T00:00:05.000000Z" if status in ("succeeded", "failed", "cancelled") else None,
+        **changes,
+    }
+
+
+def make_gpu(**changes: Any) -> dict[str, Any]:
+    """An H100 that runs one job."""
+    gib = 2**30
+    return {
+        "id": "GPU-3f0c1b5e-8a52-4d9e-9c54-0d5e5a3d8b11",
+        "object": "gpu",
+        "host": "node-1",
+        "name": "NVIDIA H100 80GB HBM3",
+        "kind": "NVIDIA H100 80GB HBM3",
+        "model": "ali-vilab/i2vgen-xl",
+        "plan": "fp16",
+        "state": "active",
+        "reason": None,
+        "actor": None,
+        "state_changed_at": "2026-01-01T00:00:00.000000Z",
+        "online": True,
+        "seen_at": "2026-01-01T00:00:00.000000Z",
+        "memory": {
+            "total_bytes": 80 * gib,
+            "headroom_bytes": gib,
+            "used_bytes": 20 * gib,
+            "free_bytes": 60 * gib,
+            "reserved_bytes": 40 * gib,
+            "offered_bytes": 39 * gib,
+            "problem": None,
+        },
+        "utilization_percent": 97.0,
+        "temperature_celsius": 61.0,
+        "workers": [
+            {"id": "worker_1", "pid": 4711, "model": "ali-vilab/i2vgen-xl", "resident_bytes": 6 * gib, "ready": True}
+        ],
+        "leases": [
+            {
+                "job_id": JOB_ID,
+                "worker_id": "worker_1",
+                "reserved_bytes": 34 * gib,
+                "expires_at": "2026-01-01T00:00:10.000000Z",
+                "stage": "denoising",
+                "progress": {"fraction": 0.42, "step": 21, "steps": 50},
+            }
+        ],
+        **changes,
+    }
+
+
+def make_page(*items: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A list as the API answers it."""
+    return {"object": "list", "data": list(items), "has_more": False, "next_cursor": None, **changes}

@@ -1,0 +1,53 @@
+"""`--set name=value` gives the server's types."""
+
+import pytest
+import typer
+
+from app.cli.parameters import parse
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "value"),
+    [
+        ("num_frames=16", "num_frames", 16),
+        ("num-frames=16", "num_frames", 16),
+        ("guidance_scale=9", "guidance_scale", 9.0),
+        ("priority=2", "priority", 2.0),
+        ("negative_prompt=42", "negative_prompt", "42"),
+        ("negative_prompt=a=b", "negative_prompt", "a=b"),
+        ("negative_prompt=", "negative_prompt", ""),
+        ("model=7", "model", "7"),
+        ('metadata={"a": "b"}', "metadata", {"a": "b"}),
+        ("a_later_one=1.5", "a_later_one", 1.5),
+        ("a_later_one=true", "a_later_one", True),
+        ("a_later_one=words", "a_later_one", "words"),
+        ("a_later_one=NaN", "a_later_one", "NaN"),
+    ],
+)
+def test_types(setting, name, value):
+    found = parse([setting])
+    assert found == {name: value}
+    assert type(found[name]) is type(value)
+
+
+def test_the_last_of_two_counts():
+    assert parse(["seed=1", "seed=2"]) == {"seed": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("num_frames", "not name=value"),
+        ("=16", "not name=value"),
+        ("num_frames=16.5", "num_frames must be a whole number"),
+        ("num_frames=", "num_frames must be a whole number"),
+        ("guidance_scale=high", "guidance_scale must be a number"),
+        ("guidance_scale=nan", "guidance_scale must be a number"),
+        ("guidance_scale=inf", "guidance_scale must be a number"),
+        ("metadata=[1]", "metadata must be a JSON object"),
+        ("metadata={", "metadata must be a JSON object"),
+    ],
+)
+def test_refused(setting, words):
+    with pytest.raises(typer.BadParameter, match=words):
+        parse([setting])
