@@ -1,0 +1,278 @@
+"""A GPU's slot: when it starts a worker, what it does about an end, and when it gives a GPU up."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scheduler import ids
+from scheduler.errors import StoreUnreachable
+from scheduler.params import VideoParams
+from scheduler.processes import Backoff
+from scheduler.records import Lease, NewJob, Worker
+from scheduler.service import Scheduler
+from scheduler.states import GpuState, JobStatus, Outcome
+from tests.support.databases import sqlite_template
+from tests.support.fleet import MODEL, gpu_info
+from workers import slot as module
+from workers.devices import DeviceInfo, DeviceReading
+from workers.settings import WorkerSettings
+from workers.slot import ModelUnusable, Slot
+
+__all__ = ["sqlite_template"]
+
+_GPU = DeviceInfo("GPU-0", "NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 3090", 24 * 2**30, 0)
+
+
+@dataclass
+class FakeChild:
+    """A process that ends when the test says so."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    pid: int
+    code: int | None = None
+    asked_to_end: bool = False
+    closed: bool = False
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def worker_id(self) -> str:
+        return self.command[self.command.index("--worker-id") + 1]
+
+    def exit_code(self) -> int | None:
+        return self.code
+
+    def terminate(self) -> None:
+        self.asked_to_end = True
+
+    def finish(self, grace_seconds: float) -> int:
+        self.close()
+        return 0 if self.code is None else self.code
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    """One slot on a real store, with fake processes and a clock that the test moves."""
+
+    def __init__(self, scheduler: Scheduler, settings: WorkerSettings) -> None:
+        self.scheduler = scheduler
+        self.slot = Slot(settings, scheduler, _GPU)
+        self.children: list[FakeChild] = []
+        self.seconds = 1000.0
+
+    def spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> FakeChild:
+        self.children.append(FakeChild(command, environment, pid=1000 + len(self.children)))
+        return self.children[-1]
+
+    def tend(self, *holding: int) -> None:
+        """One look at the GPU, whose memory these processes hold."""
+        self.slot.tend(DeviceReading(_GPU.id, _GPU.total_bytes, 0, _GPU.total_bytes, dict.fromkeys(holding, 1), *_NONE))
+
+    def fail_to_start(self, code: int = 1) -> None:
+        """Let the next worker start, and end before it is ready."""
+        self.seconds += 60
+        self.tend()
+        self.children[-1].code = code
+        self.tend()
+
+    def lease(self) -> Lease:
+        """Have the running worker register and claim a job."""
+        worker = Worker(self.children[-1].worker_id, _GPU.id, self.children[-1].pid, MODEL.id, 2**30, ready=True)
+        self.scheduler.fleet.register_worker(worker)
+        job_id = ids.new_id("job")
+        params = VideoParams(256, 256, 8, 10, 9.0, 8, 1)
+        self.scheduler.queue.submit(NewJob(job_id, MODEL.id, "a cat", params, f"jobs/{job_id}/image.png"))
+        lease = self.scheduler.queue.claim(worker.id, _GPU.id, _GPU.total_bytes)
+        assert lease is not None
+        return lease
+
+    @property
+    def state(self) -> GpuState:
+        return self.scheduler.fleet.gpu(_GPU.id).state
+
+
+_NONE: tuple[Any, ...] = (None, None, None)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    (tmp_path / "reelq.db").write_bytes(sqlite_template.read_bytes())
+    settings = WorkerSettings(data_dir=tmp_path)
+    with Scheduler.open(settings) as scheduler:
+        scheduler.fleet.register(MODEL, [gpu_info(_GPU.id)])
+        bench = Bench(scheduler, settings)
+        monkeypatch.setattr(module, "Child", bench.spawn)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: bench.seconds))
+        yield bench
+
+
+def test_an_active_gpu_gets_one_worker_that_owns_it(bench: Bench) -> None:
+    bench.tend()
+    bench.tend()
+    (child,) = bench.children
+    assert bench.slot.pid == child.pid
+    assert child.command[1:] == ["-m", "workers", "gpu-worker", "--gpu", "GPU-0", "--worker-id", child.worker_id]
+    assert child.environment["CUDA_VISIBLE_DEVICES"] == "GPU-0"
+
+
+@pytest.mark.parametrize("leave", ["drain", "fault"])
+def test_a_gpu_out_of_service_gets_none_until_it_is_resumed(leave: str, bench: Bench) -> None:
+    if leave == "drain":
+        bench.scheduler.fleet.drain(_GPU.id, "new fans", "operator")
+    else:
+        bench.scheduler.fleet.fault(_GPU.id, "fell off the bus")
+    bench.tend()
+    assert bench.children == []
+    bench.scheduler.fleet.resume(_GPU.id, "operator")
+    bench.tend()
+    assert len(bench.children) == 1
+
+
+def test_a_dead_workers_job_goes_back_at_once_and_the_next_worker_waits_for_the_memory(bench: Bench) -> None:
+    bench.tend()
+    first = bench.children[0]
+    first.ready.set()
+    lease = bench.lease()
+    first.code = -9
+    bench.tend(first.pid)  # the driver still shows it
+    job = bench.scheduler.queue.get(lease.job_id)
+    assert (job.status, job.attempts) == (JobStatus.QUEUED, 1)
+    assert [each.outcome for each in bench.scheduler.queue.attempts(job.id)] == [Outcome.EXPIRED]
+    assert first.closed
+    assert len(bench.children) == 1
+    bench.tend()  # the memory is back
+    assert bench.scheduler.fleet.gpu(_GPU.id).workers == ()
+    bench.tend()
+    assert len(bench.children) == 2
+    assert bench.children[1].worker_id != first.worker_id
+
+
+def test_a_driver_that_never_gives_memory_back_does_not_hold_the_slot_for_ever(bench: Bench) -> None:
+    bench.tend()
+    bench.children[0].ready.set()
+    bench.children[0].code = -9
+    bench.slot.tend(None)  # nothing is known of the memory
+    bench.seconds += 9.0
+    bench.tend(bench.children[0].pid)
+    assert bench.slot.pid == bench.children[0].pid
+    bench.seconds += 2.0
+    bench.tend(bench.children[0].pid)
+    assert bench.slot.pid is None
+
+
+def test_drained_means_that_the_memory_is_free(bench: Bench) -> None:
+    bench.tend()
+    child = bench.children[0]
+    child.ready.set()
+    lease = bench.lease()
+    bench.scheduler.fleet.drain(_GPU.id, "new fans", "operator")
+    bench.tend(child.pid)
+    assert bench.state is GpuState.DRAINING
+    bench.scheduler.leases.release(lease)
+    child.code = 0
+    bench.tend(child.pid)
+    assert bench.state is GpuState.DRAINING
+    bench.tend()
+    assert bench.state is GpuState.DRAINED
+    bench.tend()
+    assert len(bench.children) == 1
+
+
+def test_starts_that_fail_are_spaced_out_and_then_fault_the_gpu(bench: Bench) -> None:
+    waits = []
+    while bench.state is GpuState.ACTIVE and len(bench.children) < 10:
+        bench.tend()
+        bench.children[-1].code = 1
+        bench.tend()
+        started, ended_at = len(bench.children), bench.seconds
+        while bench.state is GpuState.ACTIVE and len(bench.children) == started:
+            bench.seconds += 0.25
+            bench.tend()
+        waits.append(bench.seconds - ended_at)
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    gpu = bench.scheduler.fleet.gpu(_GPU.id)
+    assert (gpu.state, gpu.actor) == (GpuState.FAULTED, "supervisor")
+    assert gpu.reason == "the worker failed to start 5 times, last with exit code 1"
+    assert len(bench.children) == 5
+    bench.seconds += 3600
+    bench.tend()
+    assert len(bench.children) == 5
+
+
+def test_a_resumed_gpu_has_all_its_starts_again(bench: Bench) -> None:
+    for _ in range(5):
+        bench.fail_to_start()
+    assert bench.state is GpuState.FAULTED
+    bench.scheduler.fleet.resume(_GPU.id, "operator")
+    for _ in range(4):
+        bench.fail_to_start()
+    assert bench.state is GpuState.ACTIVE
+    bench.fail_to_start()
+    assert bench.state is GpuState.FAULTED
+
+
+def test_a_worker_that_became_ready_clears_the_count_and_is_replaced_at_once(bench: Bench) -> None:
+    for _ in range(4):
+        bench.fail_to_start()
+    bench.seconds += 60
+    bench.tend()
+    bench.children[-1].ready.set()
+    bench.children[-1].code = -11
+    bench.tend()
+    bench.tend()
+    assert len(bench.children) == 6
+    assert bench.state is GpuState.ACTIVE
+    assert bench.slot._backoff == Backoff()
+
+
+def test_a_model_that_can_never_load_ends_the_supervisor(bench: Bench) -> None:
+    bench.tend()
+    bench.children[0].code = 78
+    with pytest.raises(ModelUnusable):
+        bench.tend()
+    assert bench.state is GpuState.ACTIVE
+
+
+def test_a_store_that_is_away_loses_neither_the_end_nor_the_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.tend()
+    bench.children[0].ready.set()
+    lease = bench.lease()
+    bench.children[0].code = -9
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.scheduler.leases, "expire_worker", _away)
+        for _ in range(3):
+            with pytest.raises(StoreUnreachable):
+                bench.tend()
+    bench.tend()
+    assert bench.scheduler.queue.get(lease.job_id).status is JobStatus.QUEUED
+    bench.tend()
+    assert len(bench.children) == 2
+
+
+def test_the_end_asked_for_takes_back_what_the_worker_held(bench: Bench) -> None:
+    bench.tend()
+    lease = bench.lease()
+    bench.slot.stop()
+    assert bench.children[0].asked_to_end
+    bench.slot.finish(0.0)
+    assert bench.children[0].closed
+    assert bench.slot.pid is None
+    assert bench.scheduler.queue.get(lease.job_id).status is JobStatus.QUEUED
+    assert bench.scheduler.fleet.gpu(_GPU.id).workers == ()
+
+
+def test_a_slot_without_a_worker_has_nothing_to_end(bench: Bench) -> None:
+    bench.slot.stop()
+    bench.slot.finish(0.0)
+    assert bench.slot.pid is None
+
+
+def _away(_worker_id: str) -> list[str]:
+    raise StoreUnreachable("the database cannot be used: it restarts")

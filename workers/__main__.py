@@ -1,0 +1,5 @@
+"""`python -m workers` is `reelq-worker`."""
+
+from workers.cli import main
+
+main()

@@ -1,0 +1,46 @@
+"""What may interrupt a running attempt; looked at between two steps, and only there."""
+
+import threading
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why an attempt is to stop."""
+
+    LEASE_LOST = "lease_lost"  # another attempt owns the job: publish nothing
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"  # give the job back unharmed
+
+
+class Interrupted(Exception):
+    """The attempt must stop here; `cause` says why."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.value)
+        self.cause = cause
+
+
+class Control:
+    """One attempt's switches: set from the heartbeat and signal threads, checked by the one that computes."""
+
+    def __init__(self, shutdown: threading.Event) -> None:
+        self._shutdown = shutdown
+        self._cancel = threading.Event()
+        self._lost = threading.Event()
+
+    def cancel(self) -> None:
+        """Note that the caller cancelled the job."""
+        self._cancel.set()
+
+    def lose(self) -> None:
+        """Note that the lease belongs to another attempt now."""
+        self._lost.set()
+
+    def check(self) -> None:
+        """Raise `Interrupted` with the gravest cause, if there is one."""
+        if self._lost.is_set():
+            raise Interrupted(Cause.LEASE_LOST)
+        if self._cancel.is_set():
+            raise Interrupted(Cause.CANCEL)
+        if self._shutdown.is_set():
+            raise Interrupted(Cause.SHUTDOWN)

@@ -1,0 +1,108 @@
+"""One GPU's place for a worker process: start it, notice its end, restart it, leave the GPU when it drains."""
+
+import sys
+import time
+
+import structlog
+
+from scheduler.ids import new_id
+from scheduler.processes import EXIT_CONFIG, Backoff, Child
+from scheduler.service import Scheduler
+from scheduler.states import GpuState
+from workers.devices import DeviceInfo, DeviceReading
+from workers.settings import WorkerSettings
+
+log = structlog.get_logger()
+
+_MAX_FAILED_STARTS = 5  # in a row; then the GPU is faulted
+_MEMORY_RETURN_SECONDS = 10.0  # how long a driver may take to give an ended process's memory back
+
+
+class ModelUnusable(Exception):
+    """A worker found that the model can never load; its own line on stderr says why."""
+
+
+class Slot:
+    """Keeps at most one worker process on one GPU."""
+
+    def __init__(self, settings: WorkerSettings, scheduler: Scheduler, device: DeviceInfo) -> None:
+        self.device = device
+        self._settings = settings
+        self._scheduler = scheduler
+        self._child: Child | None = None
+        self._worker_id = ""
+        self._backoff = Backoff()
+        self._start_at = 0.0
+        self._leaving_until: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker process's id, while there is one."""
+        return self._child.pid if self._child else None
+
+    def tend(self, reading: DeviceReading | None) -> None:
+        """Do what is due: `reading` is the latest look at the GPU, None where it could not be had.
+
+        Raises `ModelUnusable` when starting a worker again could not help.
+        """
+        if self._child is not None:
+            self._tend_child(self._child, reading)
+        elif time.monotonic() >= self._start_at and self._wanted():
+            self._start()
+
+    def stop(self) -> None:
+        """Ask the worker to end its step, give its job back and exit."""
+        if self._child is not None:
+            self._child.terminate()
+
+    def finish(self, grace_seconds: float) -> None:
+        """Wait for the end that `stop` asked for, kill what is still there, and take back what it held."""
+        if self._child is not None:
+            code = self._child.finish(grace_seconds)
+            log.info("worker ended", gpu_id=self.device.id, exit_code=code)
+            self._child = None
+            self._scheduler.fleet.worker_gone(self._worker_id)
+
+    def _wanted(self) -> bool:
+        return self._scheduler.fleet.gpu(self.device.id).state is GpuState.ACTIVE
+
+    def _start(self) -> None:
+        self._worker_id = new_id("worker")
+        command = [
+            *(sys.executable, "-m", "workers", "gpu-worker"),
+            *("--gpu", self.device.id, "--worker-id", self._worker_id),
+        ]
+        visible = {} if self.device.kind == "cpu" else {"CUDA_VISIBLE_DEVICES": self.device.id}
+        self._child = Child(command, self._settings.environment() | visible)
+        log.info("worker started", gpu_id=self.device.id, worker_id=self._worker_id, pid=self._child.pid)
+
+    def _tend_child(self, child: Child, reading: DeviceReading | None) -> None:
+        code = child.exit_code()
+        if code is None:
+            return
+        if self._leaving_until is None:
+            self._ended(child, code)
+        holds_memory = reading is None or child.pid in reading.processes
+        if holds_memory and time.monotonic() < (self._leaving_until or 0.0):
+            return  # `drained` has to mean that the memory is free
+        self._child, self._leaving_until = None, None
+        self._scheduler.fleet.worker_gone(self._worker_id)
+
+    def _ended(self, child: Child, code: int) -> None:
+        """Deal with the end once: give its jobs to others at once, then decide about the next start."""
+        lost = self._scheduler.leases.expire_worker(self._worker_id)
+        log.info("worker ended", gpu_id=self.device.id, exit_code=code, jobs_taken_back=lost)
+        child.close()
+        self._leaving_until = time.monotonic() + _MEMORY_RETURN_SECONDS
+        if code == EXIT_CONFIG:
+            raise ModelUnusable("the worker cannot load its model")
+        if code == 0 or child.ready.is_set():
+            self._backoff.succeeded()
+            self._start_at = 0.0
+            return
+        self._start_at = time.monotonic() + self._backoff.failed()
+        if self._backoff.failures >= _MAX_FAILED_STARTS:
+            reason = f"the worker failed to start {self._backoff.failures} times, last with exit code {code}"
+            self._scheduler.fleet.fault(self.device.id, reason)
+            log.error("GPU faulted", gpu_id=self.device.id, reason=reason)
+            self._backoff.succeeded()

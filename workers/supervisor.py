@@ -1,0 +1,136 @@
+"""The supervisor of one host: registers its GPUs, keeps a worker process on each active one, samples them.
+
+It never imports torch. A drained GPU has no process, because a CUDA context alone holds hundreds of MB.
+"""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from scheduler.errors import StorageFull, StoreUnreachable
+from scheduler.processes import announce_ready, watch_parent
+from scheduler.records import GpuInfo, GpuSample
+from scheduler.service import Scheduler
+from scheduler.wakeup import DISPATCH
+from workers.devices import DeviceInfo, DeviceLost, DeviceProbe, DeviceReading, ProbeError, discover
+from workers.models import choose
+from workers.settings import WorkerSettings
+from workers.slot import Slot
+
+log = structlog.get_logger()
+
+
+def supervise(settings: WorkerSettings) -> None:
+    """Serve this host's GPUs until SIGTERM or the end of the parent.
+
+    Raises `ModelFolderError` or `ModelUnusable` for a model that can never load, `ProbeError` when the devices
+    cannot be known, `StoreError` for an unusable store.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    watch_parent(stopping.set)
+    with Scheduler.open(settings) as scheduler:
+        slots: list[Slot] = []
+        probe = discover(
+            settings.device,
+            cpu_budget_bytes=settings.cpu_memory_bytes,
+            pids=lambda: [pid for slot in slots if (pid := slot.pid) is not None],
+        )
+        try:
+            slots.extend(Slot(settings, scheduler, device) for device in register(settings, scheduler, probe))
+            announce_ready()
+            Supervisor(settings, scheduler, probe, slots).run(stopping)
+        finally:
+            probe.close()
+
+
+def register(settings: WorkerSettings, scheduler: Scheduler, probe: DeviceProbe) -> Sequence[DeviceInfo]:
+    """Write this host's GPUs and model to the store; returns the GPUs."""
+    devices = probe.devices()
+    choice = choose(settings.model, kind=devices[0].kind, models_dir=settings.resolved_models_dir)
+    scheduler.fleet.register(
+        choice.served,
+        [
+            GpuInfo(
+                id=device.id,
+                host=socket.gethostname(),
+                model=choice.served.id,
+                kind=device.kind,
+                name=device.name,
+                plan="fp32" if device.kind == "cpu" else "fp16",
+                total_bytes=device.total_bytes,
+                headroom_bytes=settings.headroom_bytes,
+            )
+            for device in devices
+        ],
+    )
+    log.info("registered", model=choice.served.id, gpus=[device.id for device in devices])
+    return devices
+
+
+class Supervisor:
+    """The loop: tend each slot when something happens, sample each GPU now and then."""
+
+    def __init__(
+        self, settings: WorkerSettings, scheduler: Scheduler, probe: DeviceProbe, slots: Sequence[Slot]
+    ) -> None:
+        self._settings = settings
+        self._scheduler = scheduler
+        self._probe = probe
+        self._slots = slots
+        self._sample_at = 0.0
+
+    def run(self, stopping: threading.Event) -> None:
+        """Work until `stopping`, then end every worker in order."""
+        try:
+            with self._scheduler.wakeup.listen(DISPATCH) as listener:
+                while not stopping.is_set():
+                    self._round()
+                    listener.wait(self._settings.poll_seconds)
+        finally:
+            self._end_workers()
+
+    def _round(self) -> None:
+        due = time.monotonic() >= self._sample_at
+        if due:
+            self._sample_at = time.monotonic() + self._settings.sample_seconds
+        for slot in self._slots:
+            try:
+                reading = self._look(slot, record=due)
+                slot.tend(reading)
+            except (StoreUnreachable, StorageFull) as error:
+                log.warning("the store is away, trying again", error=str(error))
+
+    def _look(self, slot: Slot, *, record: bool) -> DeviceReading | None:
+        """Read one GPU; memory that is not known is recorded as a problem, never as a number."""
+        reading, look = None, None
+        try:
+            reading = self._probe.read(slot.device.id)
+        except ProbeError as error:
+            look = GpuSample(None, None, problem=str(error))
+            if record:
+                log.warning("GPU cannot be read", gpu_id=slot.device.id, error=str(error))
+            if isinstance(error, DeviceLost):
+                self._scheduler.fleet.fault(slot.device.id, str(error))
+        else:
+            look = GpuSample(
+                reading.used_bytes, reading.free_bytes, reading.utilization_percent, reading.temperature_celsius
+            )
+        if record:
+            self._scheduler.fleet.sample(slot.device.id, look)
+        return reading
+
+    def _end_workers(self) -> None:
+        for slot in self._slots:
+            slot.stop()
+        deadline = time.monotonic() + self._settings.shutdown_seconds
+        for slot in self._slots:
+            try:
+                slot.finish(max(0.0, deadline - time.monotonic()))
+            except (StoreUnreachable, StorageFull) as error:  # the reaper will find what the worker held
+                log.warning("the store is away: the worker's end is not recorded", error=str(error))
