@@ -180,8 +180,8 @@ class Job(BaseModel):
 class LimitRange(BaseModel):
     """An inclusive range; the value must be divisible by `multiple_of`."""
 
-    minimum: float
-    maximum: float
+    minimum: int | float
+    maximum: int | float
     multiple_of: int
 
 

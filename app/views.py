@@ -65,7 +65,7 @@ def model(served: ServedModel) -> api.Model:
         architecture=served.architecture,
         random_weights=architecture.random_weights,
         limits={
-            name: api.LimitRange(minimum=one.minimum, maximum=one.maximum, multiple_of=one.multiple_of)
+            name: api.LimitRange(minimum=_plain(one.minimum), maximum=_plain(one.maximum), multiple_of=one.multiple_of)
             for name, one in limits.items()
         },
         defaults=defaults,
@@ -129,6 +129,11 @@ def _gpu_estimate(offer: Offer, priority: float, class_bytes: int) -> api.GpuEst
         working_bytes=need.working_bytes,
         estimate=_estimate(need, rank.weight(need.seconds, need.vram_bytes, priority)),
     )
+
+
+def _plain(number: float) -> int | float:
+    """A limit as people write it: 64, not 64.0."""
+    return int(number) if float(number).is_integer() else number
 
 
 def _maybe_time(seconds: float | None) -> str | None:

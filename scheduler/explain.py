@@ -84,7 +84,7 @@ def _shortage(job: Job, usable: Sequence[Offer], ahead: int, class_bytes: int) -
     free = max(_free_bytes(o.gpu) for o in usable if not _memory_problem(o.gpu))
     if free < need:
         return WaitReason("no_free_memory", f"needs {gib(need)} beside the resident model, {gib(free)} are free now")
-    return WaitReason("dispatching", f"next to start, {ahead} queued ahead")
+    return WaitReason("dispatching", f"starts after {ahead} queued ahead" if ahead else "next to start")
 
 
 def _memory_problem(gpu: Gpu) -> str | None:
