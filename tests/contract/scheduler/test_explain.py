@@ -36,7 +36,7 @@ def test_next_to_start(scheduler: Scheduler, gpu: RegisteredGpu) -> None:
     info = explained(scheduler)
 
     assert (info.position, info.eta_seconds) == (1, 0.0)
-    assert (info.wait.code, info.wait.message) == ("dispatching", "next to start, 0 queued ahead")
+    assert (info.wait.code, info.wait.message) == ("dispatching", "next to start")
 
 
 def test_the_place_in_the_queue_and_the_time_until_it_starts(scheduler: Scheduler, gpu: RegisteredGpu) -> None:
