@@ -100,4 +100,4 @@ constraints: $(VENV)/.made ## write constraints.txt anew: the newest versions th
 
 clean: ## remove .venv, caches and the demo's output; your data stays
 	@rm -rf $(VENV) .demo demo.mp4 dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@find app scheduler workers tests benchmarks docker -type d -name __pycache__ -prune -exec rm -rf {} +
+	@find . -type d -name __pycache__ -prune -exec rm -rf {} +

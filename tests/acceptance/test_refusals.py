@@ -1,16 +1,19 @@
 """What cannot work is said in one clear line, with a non-zero exit, and leaves nothing running."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from scheduler.store.database import Database, sqlite_url
 from scheduler.store.migrate import migrate
 from tests.support.service import free_port
+from workers.models import tiny_folder
 
 pytestmark = pytest.mark.acceptance
 
@@ -88,6 +91,18 @@ def test_sqlite_that_is_too_old(tmp_path: Path) -> None:
 def test_wrong_model_folder(tmp_path: Path, make: object, said: str) -> None:
     make(tmp_path / "model")  # type: ignore[operator]
     assert said in up(tmp_path / "data", "--model", str(tmp_path / "model"))
+
+
+def test_wrong_weights(tmp_path: Path, models_dir: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder(models_dir).path, folder)
+    weights = next((folder / "unet").glob("*.safetensors"))
+    tensors = load_file(weights)
+    tensors["conv_in.other"] = tensors.pop("conv_in.weight")
+    save_file(tensors, weights)
+    line = up(tmp_path / "data", "--model", str(folder))
+    assert "unet" in line
+    assert "conv_in" in line
 
 
 def test_cuda_demanded_where_there_is_none(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,6 +120,12 @@ def test_an_active_gpu_gets_one_worker_that_owns_it(bench: Bench) -> None:
     assert bench.slot.pid == child.pid
     assert child.command[1:] == ["-m", "workers", "gpu-worker", "--gpu", "GPU-0", "--worker-id", child.worker_id]
     assert child.environment["CUDA_VISIBLE_DEVICES"] == "GPU-0"
+
+
+def test_a_cpu_worker_does_not_spin_while_it_waits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.slot, "device", replace(_GPU, kind="cpu"))
+    bench.tend()
+    assert bench.children[0].environment["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 @pytest.mark.parametrize("leave", ["drain", "fault"])
