@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something to `run` every `every_seconds`; it returns what it did, falsy when nothing was to do."""
+    """Something to `run` at start and every `every_seconds`; it returns what it did, falsy when nothing was to do."""
 
     name: str
     run: Callable[[], object]
@@ -37,11 +37,10 @@ def maintaining(*chores: Chore) -> Iterator[None]:
 
 
 def _repeat(chore: Chore, stopping: threading.Event) -> None:
-    while not stopping.wait(chore.every_seconds):
+    while not stopping.is_set():
         try:
-            done = chore.run()
+            if done := chore.run():
+                log.warning("maintenance", chore=chore.name, done=str(done))
         except Exception:
             log.exception("a round of maintenance failed", chore=chore.name)
-            continue
-        if done:
-            log.warning("maintenance", chore=chore.name, done=str(done))
+        stopping.wait(chore.every_seconds)

@@ -72,7 +72,7 @@ def run(settings: FrontEndSettings, sock: socket.socket, *, on_ready: Callable[[
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
+            timeout_graceful_shutdown=math.ceil(settings.request_grace_seconds),
         )
         server = _Server(config, on_ready, before_shutdown=app.state.context.hub.release)
         signals.stop(server)

@@ -22,4 +22,4 @@ class FrontEndSettings(StoreSettings):
     max_image_pixels: int = Field(40_000_000, ge=4096, description="Largest image, width x height")
     min_free_disk_bytes: int = Field(512 * MIB, ge=0, description="Below this, submissions are answered 507")
     max_wait_seconds: float = Field(60.0, gt=0, description="Longest ?wait= of a poll")
-    shutdown_seconds: float = Field(10.0, gt=0, description="How long open requests may take to end")
+    request_grace_seconds: float = Field(10.0, gt=0, description="How long open requests may take to end at shutdown")

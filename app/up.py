@@ -17,7 +17,7 @@ from scheduler.service import Scheduler
 log = structlog.get_logger()
 
 _READY_SECONDS = 10.0  # how long the front end waits for the GPUs to register before it opens
-_STOP_SECONDS = 90.0  # more than the supervisor gives its workers
+_STOP_SECONDS = 30.0  # for the supervisor, beside what it gives its workers
 
 
 def up(settings: FrontEndSettings, *, model: str | None, device: str | None) -> int:
@@ -30,7 +30,9 @@ def up(settings: FrontEndSettings, *, model: str | None, device: str | None) -> 
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _setter(stopping))
-    supervisor = Supervised(_command(model, device), settings.environment(), stopping)
+    # Everything else reaches the supervisor as it reached this process: by environment and file.
+    where = {"REELQ_DATA_DIR": str(settings.data_dir)}
+    supervisor = Supervised(_command(model, device), where, stopping)
     try:
         supervisor.start()
 
@@ -43,7 +45,7 @@ def up(settings: FrontEndSettings, *, model: str | None, device: str | None) -> 
         serve.run(settings, socket, on_ready=on_ready)
     finally:
         stopping.set()
-        supervisor.finish()
+        supervisor.finish(settings.shutdown_seconds + _STOP_SECONDS)
     return supervisor.exit_code
 
 
@@ -65,10 +67,10 @@ class Supervised:
         while waited < _READY_SECONDS and not self._stopping.is_set() and not self._child.ready.wait(0.05):
             waited += 0.05
 
-    def finish(self) -> None:
+    def finish(self, grace_seconds: float) -> None:
         """End the supervisor, which ends its workers."""
         self._child.terminate()
-        self._watcher.join(_STOP_SECONDS)
+        self._watcher.join(grace_seconds)
         self._child.finish(0.0)
 
     def _watch(self) -> None:

@@ -16,7 +16,7 @@ REASON_MAX_CHARS = 500
 
 
 class Fleet:
-    """All GPUs of the installation. Thread-safe; each method is one transaction unless it says otherwise."""
+    """All GPUs of the installation. Thread-safe; what one method writes about one GPU or worker is one transaction."""
 
     def __init__(self, database: Database, policy: Policy, wakeup: Wakeup, leases: Leases) -> None:
         self._database = database
@@ -40,6 +40,7 @@ class Fleet:
     def register_worker(self, worker: Worker) -> None:
         """Register a worker process, or update its readiness and resident bytes."""
         with self._database.write() as conn:
+            machines.lock_gpu(conn, worker.gpu_id)  # or a drain could settle while this commits
             now = self._database.now(conn)
             machines.upsert_worker(conn, worker, now)
             machines.reopen_drain(conn, worker.gpu_id, now)
@@ -60,13 +61,16 @@ class Fleet:
         return jobs
 
     def drop_silent_workers(self) -> list[str]:
-        """Give up workers without a sign of life; returns their ids. The reaper's call."""
+        """Give up workers without a sign of life; returns their ids. Their leases run out by themselves."""
         with self._database.read() as conn:
             before = self._database.now(conn) - self._policy.worker_ttl_seconds
             silent = machines.silent_workers(conn, before)
+        dropped = []
         for worker_id in silent:
-            self.worker_gone(worker_id)
-        return silent
+            with self._database.write() as conn:
+                if machines.delete_worker(conn, worker_id, seen_before=before):  # not heard since it was listed
+                    dropped.append(worker_id)
+        return dropped
 
     def settle_drains(self) -> list[str]:
         """Call each draining GPU that is empty drained; returns their ids. The reaper's call."""

@@ -84,7 +84,7 @@ class Leases:
             if state.cancel_requested_at is None:
                 transitions.requeue(
                     conn, lease.job_id, lease.fence, now,
-                    outcome=Outcome.RELEASED, not_before=now, burn_attempt=False,
+                    outcome=Outcome.RELEASED, not_before=0.0, burn_attempt=False,
                 )  # fmt: skip
                 status = JobStatus.QUEUED
             else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from scheduler.errors import Unschedulable
 from scheduler.footprint import Footprint
 from scheduler.records import Gpu
+from scheduler.states import GpuState
 
 _GIB = 2**30
 
@@ -42,14 +43,15 @@ def capacity_bytes(gpu: Gpu, model: str, model_bytes: int) -> int:
 
 
 def choose(offers: Iterable[Offer], class_bytes: int) -> Offer:
-    """Return the fastest offer that fits; raises `Unschedulable`, naming the sizes, when none does.
+    """Return the fastest offer that fits, of a GPU in service if there is one; `offers` must not be empty.
 
-    `offers` must not be empty.
+    Raises `Unschedulable`, naming the sizes, when none fits.
     """
     candidates = list(offers)
     fitting = [offer for offer in candidates if fits(offer, class_bytes)]
+    in_service = [offer for offer in fitting if offer.gpu.online and offer.gpu.state is GpuState.ACTIVE]
     if fitting:
-        return min(fitting, key=lambda offer: offer.footprint.seconds)
+        return min(in_service or fitting, key=lambda offer: offer.footprint.seconds)
     largest = max(candidates, key=lambda offer: offer.capacity_bytes)
     raise Unschedulable(too_large(largest))
 

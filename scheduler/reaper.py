@@ -41,13 +41,28 @@ class Reaper:
         self._queue = queue
         self._leases = leases
         self._fleet = fleet
+        self._started_at: float | None = None
+        self._last_round_at: float | None = None
+        self._patient_until = 0.0
 
     def run_once(self) -> Reaped:
-        """Do one round."""
+        """Do one round.
+
+        After a pause (the store was away, the machine slept) workers are given one lease time to be heard again; and
+        nothing is refused before this reaper has run for the grace, in which a restarted fleet registers.
+        """
+        with self._database.read() as conn:
+            now = self._database.now(conn)
+        self._started_at = self._started_at if self._started_at is not None else now
+        if self._last_round_at is not None and now - self._last_round_at > self._policy.lease_seconds:
+            self._patient_until = now + self._policy.lease_seconds
+        self._last_round_at = now
+        expire = now >= self._patient_until
+        refuse = now - self._started_at >= self._policy.unschedulable_grace_seconds
         reaped = Reaped(
-            expired_jobs=self._leases.expire_silent(),
-            silent_workers=self._fleet.drop_silent_workers(),
-            refused_jobs=self._refuse_unschedulable(),
+            expired_jobs=self._leases.expire_silent() if expire else [],
+            silent_workers=self._fleet.drop_silent_workers() if expire else [],
+            refused_jobs=self._refuse_unschedulable() if refuse else [],
         )
         self._fleet.settle_drains()
         return reaped
@@ -62,12 +77,16 @@ class Reaper:
         for model, plan, largest_class in self._room():
             with self._database.read() as conn:
                 before = self._database.now(conn) - self._policy.unschedulable_grace_seconds
-                query = select(states.job_id).where(
-                    states.status == JobStatus.QUEUED,
-                    states.model == model,
-                    states.plan == plan,
-                    states.memory_class > largest_class,
-                    states.not_before < before,
+                query = (
+                    select(states.job_id)
+                    .join(s.jobs, s.jobs.c.id == states.job_id)
+                    .where(
+                        states.status == JobStatus.QUEUED,
+                        states.model == model,
+                        states.plan == plan,
+                        states.memory_class > largest_class,
+                        s.jobs.c.created_at < before,
+                    )
                 )
                 found += conn.execute(query.limit(_BATCH)).scalars()
         return found
@@ -82,8 +101,8 @@ class Reaper:
             architecture = catalog.architecture(model.architecture)
             try:
                 offers = self._queue.quote(model.id, architecture.defaults)
-            except NoModel:  # no GPU at all: its jobs wait for one
-                continue
+            except NoModel:  # its last GPU left longer ago than the policy remembers
+                offers = []
             for plan in architecture.demand:
                 room = [offer.capacity_bytes for offer in offers if offer.footprint.plan == plan]
                 yield model.id, plan, max([0, *room]) // self._policy.memory_class_bytes

@@ -32,9 +32,10 @@ class StoreSettings(BaseSettings):
     blob_url: str | None = Field(None, description="file:///… or s3://bucket/prefix; default: a folder in data_dir")
     tau_seconds: float = Field(600.0, gt=0, description="Ageing: how fast waiting makes up for weight")
     memory_class_bytes: int = Field(64 * MIB, ge=MIB, description="Footprints are rounded up to a multiple of this")
-    lease_seconds: float = Field(10.0, gt=0, description="Silence after which an attempt counts as dead")
+    lease_seconds: float = Field(10.0, ge=1, description="Silence after which an attempt counts as dead")
     max_attempts: int = Field(3, ge=1, description="Attempts before a failing job is given up")
     max_queued: int = Field(10_000, ge=1, description="Jobs that may wait; more are answered 429")
+    shutdown_seconds: float = Field(60.0, gt=0, description="How long a worker may take to end its step and exit")
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="auto: console on a terminal")
 
     @field_validator("data_dir")

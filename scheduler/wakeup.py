@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from scheduler.errors import StoreUnreachable
 
 DISPATCH = "dispatch"  # the channel workers and supervisors listen on
@@ -48,8 +50,8 @@ class Wakeup:
             try:
                 self._sender.sendto(topic.encode(), self._address(path))
             except OSError as error:
-                if error.errno in (errno.ECONNREFUSED, errno.ENOENT):  # its process is gone
-                    path.unlink(missing_ok=True)
+                if error.errno == errno.ECONNREFUSED and not psutil.pid_exists(_maker(path)):
+                    path.unlink(missing_ok=True)  # its process was killed
                 # Otherwise its buffer is full: it has wake-ups enough.
 
     def listen(self, channel: str) -> "Listener":
@@ -104,6 +106,11 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _maker(path: Path) -> int:
+    """The process that made a socket `channel-pid-random.sock`."""
+    return int(path.name.split("-")[-2])
 
 
 def _private_folder(folder: Path) -> Path:

@@ -77,7 +77,7 @@ def gpu_worker(
         run_gpu_worker(settings, worker_id=worker_id, gpu_id=gpu)
     except ModelFolderError as error:
         _refuse(error)
-    except (SchedulerError, ProbeError) as error:
+    except (SchedulerError, ProbeError, OSError) as error:
         _refuse(error, exit_code=1)  # it may pass: the supervisor starts another worker
 
 

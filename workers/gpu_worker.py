@@ -109,7 +109,7 @@ class GpuWorker:
         runtime.configure(device, cpu_threads=self._settings.cpu_threads)
         try:
             model = I2VGenXL.load(folder, device=device, dtype=runtime.pick_dtype(device))
-        except (WrongWeights, OSError) as error:
+        except WrongWeights as error:
             raise ModelFolderError(f"model {folder.path}: {error}") from error
         log.info("model loaded", model=self._choice.served.id, seconds=round(time.monotonic() - started, 2))
         if self._choice.architecture.random_weights:
@@ -136,7 +136,7 @@ class GpuWorker:
                     return
             except (StoreUnreachable, StorageFull, ProbeError) as error:
                 log.warning("cannot take jobs now", error=str(error))
-                self._stopping.wait(self._settings.poll_seconds)  # a wake-up would not help
+                time.sleep(self._settings.poll_seconds)  # a wake-up would not help
             listener.wait(self._settings.poll_seconds)
 
     def _run_next(self, runner: Runner, meter: Meter) -> bool:
@@ -162,13 +162,12 @@ class GpuWorker:
 @contextmanager
 def _only_one(folder: Path, gpu_id: str, stopping: threading.Event) -> Iterator[None]:
     """Hold the GPU's lock: a worker left by an earlier start ends first, however that start ended."""
-    folder.mkdir(mode=0o700, exist_ok=True)  # below a long path the sockets live elsewhere, and nobody has made it
     with (folder / f"{gpu_id.replace('/', '_')}.lock").open("w") as file:
         while not stopping.is_set():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                stopping.wait(0.1)
+                time.sleep(0.1)  # not on the event: a signal handler sets it in this thread
             else:
                 break
         yield

@@ -70,14 +70,7 @@ class Runner:
         started = time.monotonic()
         self._meter.reset_peak()
         self._heartbeat.begin(lease, control)
-        made: Result | Exception
-        try:
-            with tempfile.TemporaryDirectory(prefix="reelq-") as scratch:
-                made = self._produce(lease, control, Path(scratch))
-        except Exception as error:  # noqa: BLE001  every failure becomes the attempt's outcome
-            made = error
-        finally:
-            self._heartbeat.end()
+        made = self._attempt(lease, control)
         measured = Measured(self._meter.peak_bytes(), time.monotonic() - started)
         try:
             outcome = self._end(lease, made, measured)
@@ -88,10 +81,18 @@ class Runner:
                 exc_info=made if _is_unexpected(made) else None,
             )
         finally:
+            self._heartbeat.end()  # not before: while the store is away the lease must not run out
             del made  # a failure's traceback holds this frame, and with it the tensors of those below
         if outcome != "succeeded":
             self._blobs.delete_prefix(_output_prefix(lease.job_id, lease.fence))
         return outcome
+
+    def _attempt(self, lease: Lease, control: Control) -> Result | Exception:
+        try:
+            with tempfile.TemporaryDirectory(prefix="reelq-") as scratch:
+                return self._produce(lease, control, Path(scratch))
+        except Exception as error:  # noqa: BLE001  every failure becomes the attempt's outcome
+            return error
 
     def _produce(self, lease: Lease, control: Control, scratch: Path) -> Result:
         scale = ProgressScale(self._architecture, lease.params)
@@ -235,4 +236,4 @@ def _insist(
             log.warning("the store is away, trying again", error=str(error), wait_seconds=wait_seconds)
         time.sleep(wait_seconds)
         check()
-        wait_seconds = min(5.0, wait_seconds * 2)
+        wait_seconds = min(0.5, wait_seconds * 2)  # to be there before the reaper is

@@ -32,7 +32,6 @@ class WorkerSettings(StoreSettings):
     crf: int = Field(18, ge=1, le=51, description="H.264 quality: lower is better and larger")
     poll_seconds: float = Field(0.5, gt=0, description="How often an idle worker looks, should a wake-up be lost")
     sample_seconds: float = Field(2.0, gt=0, description="How often each GPU is looked at")
-    shutdown_seconds: float = Field(60.0, gt=0, description="How long a worker may take to end its step and exit")
 
     @property
     def resolved_models_dir(self) -> Path:

@@ -16,6 +16,7 @@ from workers.settings import WorkerSettings
 log = structlog.get_logger()
 
 _MAX_FAILED_STARTS = 5  # in a row; then the GPU is faulted
+_LASTING_SECONDS = 20.0  # after so long a life, the next start is a fresh one
 _MEMORY_RETURN_SECONDS = 10.0  # how long a driver may take to give an ended process's memory back
 
 
@@ -33,6 +34,8 @@ class Slot:
         self._child: Child | None = None
         self._worker_id = ""
         self._backoff = Backoff()
+        self._failed_starts = 0
+        self._started_at = 0.0
         self._start_at = 0.0
         self._leaving_until: float | None = None
 
@@ -40,6 +43,11 @@ class Slot:
     def pid(self) -> int | None:
         """The worker process's id, while there is one."""
         return self._child.pid if self._child else None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether a worker has ended whose memory the GPU may not have back yet."""
+        return self._leaving_until is not None
 
     def tend(self, reading: DeviceReading | None) -> None:
         """Do what is due: `reading` is the latest look at the GPU, None where it could not be had.
@@ -73,7 +81,13 @@ class Slot:
             *(sys.executable, "-m", "workers", "gpu-worker"),
             *("--gpu", self.device.id, "--worker-id", self._worker_id),
         ]
-        self._child = Child(command, self._settings.environment() | self._device_environment())
+        try:
+            self._child = Child(command, self._settings.environment() | self._device_environment())
+        except OSError as error:  # no process or memory to be had now
+            self._start_at = time.monotonic() + self._backoff.failed()
+            log.warning("worker cannot be started, trying again", gpu_id=self.device.id, error=str(error))
+            return
+        self._started_at = time.monotonic()
         log.info("worker started", gpu_id=self.device.id, worker_id=self._worker_id, pid=self._child.pid)
 
     def _device_environment(self) -> dict[str, str]:
@@ -91,7 +105,9 @@ class Slot:
             self._ended(child, code)
         holds_memory = reading is None or child.pid in reading.processes
         if holds_memory and time.monotonic() < (self._leaving_until or 0.0):
-            return  # `drained` has to mean that the memory is free
+            # `drained` has to mean that the memory is free; until then nobody may take the worker for forgotten.
+            self._scheduler.fleet.touch_worker(self._worker_id)
+            return
         self._child, self._leaving_until = None, None
         self._scheduler.fleet.worker_gone(self._worker_id)
 
@@ -103,13 +119,17 @@ class Slot:
         self._leaving_until = time.monotonic() + _MEMORY_RETURN_SECONDS
         if code == EXIT_CONFIG:
             raise ModelUnusable("the worker cannot load its model")
-        if code == 0 or child.ready.is_set():
+        if code == 0 or time.monotonic() - self._started_at >= _LASTING_SECONDS:
             self._backoff.succeeded()
-            self._start_at = 0.0
+            self._failed_starts, self._start_at = 0, 0.0
             return
         self._start_at = time.monotonic() + self._backoff.failed()
-        if self._backoff.failures >= _MAX_FAILED_STARTS:
-            reason = f"the worker failed to start {self._backoff.failures} times, last with exit code {code}"
-            self._scheduler.fleet.fault(self.device.id, reason)
-            log.error("GPU faulted", gpu_id=self.device.id, reason=reason)
-            self._backoff.succeeded()
+        self._failed_starts = 0 if child.ready.is_set() else self._failed_starts + 1
+        if self._failed_starts >= _MAX_FAILED_STARTS:
+            self._fault(f"the worker failed to start {self._failed_starts} times, last with exit code {code}")
+
+    def _fault(self, reason: str) -> None:
+        self._scheduler.fleet.fault(self.device.id, reason)
+        log.error("GPU faulted", gpu_id=self.device.id, reason=reason)
+        self._backoff.succeeded()
+        self._failed_starts = 0

@@ -3,6 +3,7 @@
 It never imports torch. A drained GPU has no process, because a CUDA context alone holds hundreds of MB.
 """
 
+import os
 import signal
 import socket
 import threading
@@ -31,9 +32,16 @@ def supervise(settings: WorkerSettings) -> None:
     cannot be known, `StoreError` for an unusable store.
     """
     stopping = threading.Event()
+    registered = threading.Event()
+
+    def stop(*_: object) -> None:
+        if not registered.is_set():
+            os._exit(0)  # nothing is held yet, and a download would not let go
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    watch_parent(stopping.set)
+        signal.signal(number, stop)
+    watch_parent(stop)
     with Scheduler.open(settings) as scheduler:
         slots: list[Slot] = []
         probe = discover(
@@ -43,6 +51,7 @@ def supervise(settings: WorkerSettings) -> None:
         )
         try:
             slots.extend(Slot(settings, scheduler, device) for device in register(settings, scheduler, probe))
+            registered.set()
             announce_ready()
             Supervisor(settings, scheduler, probe, slots).run(stopping)
         finally:
@@ -101,8 +110,7 @@ class Supervisor:
             self._sample_at = time.monotonic() + self._settings.sample_seconds
         for slot in self._slots:
             try:
-                reading = self._look(slot, record=due)
-                slot.tend(reading)
+                slot.tend(self._look(slot, record=due) if due or slot.leaving else None)
             except (StoreUnreachable, StorageFull) as error:
                 log.warning("the store is away, trying again", error=str(error))
 

@@ -95,8 +95,7 @@ async def get_job(
         return await run_in_threadpool(_look, context, job_id, request, if_none_match)
     with context.hub.watch(job_id) as watch:
         job = await run_in_threadpool(context.scheduler.queue.get, job_id)
-        answer = await run_in_threadpool(_answer, context, job, request)
-        known = if_none_match is None or not none_match(if_none_match, answer.headers["ETag"])
+        known = if_none_match is None or await run_in_threadpool(_is_known, context, job, if_none_match)
         if known and not job.status.ended and not await _wait_for_change(context, watch, job, request, wait):
             return Response(status_code=CLOSED_REQUEST)
     return await run_in_threadpool(_look, context, job_id, request, if_none_match)
@@ -179,6 +178,10 @@ def _look(context: Context, job_id: str, request: Request, if_none_match: str | 
     if none_match(if_none_match, answer.headers["ETag"]):
         return answer
     return Response(status_code=304, headers={"ETag": answer.headers["ETag"]})
+
+
+def _is_known(context: Context, job: Job, if_none_match: str) -> bool:
+    return not none_match(if_none_match, views.job_etag(job, context.scheduler.queue.explain(job)))
 
 
 def _answer(context: Context, job: Job, request: Request) -> Response:

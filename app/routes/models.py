@@ -27,7 +27,5 @@ def estimate_job(asked: api.EstimateRequest, context: Shared) -> api.JobEstimate
     """Return the memory, seconds and weight of a job with these parameters, and where it fits or why not."""
     served, params = resolve(context, asked)
     offers = context.scheduler.queue.quote(served.id, params)
-    if not offers:
-        raise NoModel(f"no GPU serves {served.id} at present")
     class_bytes = context.settings.memory_class_bytes
     return views.estimate(served, params, asked.priority, offers, class_bytes)

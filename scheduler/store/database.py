@@ -17,6 +17,13 @@ from scheduler.errors import SqliteTooOld, StorageFull, StoreUnreachable
 # Before it, a WAL reset by one writer can lose what another has just committed (https://sqlite.org/wal.html).
 SQLITE_MINIMUM = (3, 51, 3)
 _BUSY_TIMEOUT_MS = 15_000
+# A client that vanishes in mid-transaction must not hold its row locks, nor a dead server its callers, for hours.
+_POSTGRES_LIMITS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "options": "-c idle_in_transaction_session_timeout=15s -c lock_timeout=15s -c statement_timeout=30s",
+}
+_ADVISORY_LOCK = 0x7265656C71  # "reelq"
 _FULL_MESSAGES = ("database or disk is full", "No space left on device", "could not extend file")
 
 
@@ -35,7 +42,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one snapshot and writes nothing."""
+        """A transaction that writes nothing; on SQLite it sees one snapshot, on PostgreSQL each statement its own."""
         with translated(), self._engine.connect() as conn:
             yield conn
 
@@ -43,7 +50,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that commits when the block ends, or rolls back when it raises."""
         if self.is_sqlite:
-            with self._writers, translated(), self._engine.connect() as conn:
+            with self._turn(), translated(), self._engine.connect() as conn:
                 writing = conn.execution_options(reelq_write=True)
                 with writing.begin():
                     yield writing
@@ -51,10 +58,24 @@ class Database:
             with translated(), self._engine.begin() as conn:
                 yield conn
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._writers.acquire(timeout=_BUSY_TIMEOUT_MS / 1000):
+            raise StoreUnreachable("the database cannot be used: another process holds its write lock")
+        try:
+            yield
+        finally:
+            self._writers.release()
+
     def now(self, conn: Connection) -> float:
         """Seconds since 1970 by the database's own clock, the only clock that leases are compared with."""
         clock = "unixepoch('subsec')" if self.is_sqlite else "extract(epoch from clock_timestamp())"
         return float(conn.execute(text(f"SELECT {clock}")).scalar_one())
+
+    def lock_all(self, conn: Connection) -> None:
+        """Let one transaction at a time pass here until it ends; on SQLite every write is alone anyway."""
+        if not self.is_sqlite:
+            conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -124,6 +145,6 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _postgres_engine(url: URL) -> Engine:
     try:
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=_POSTGRES_LIMITS)
     except (ImportError, NoSuchModuleError):
         raise StoreUnreachable("PostgreSQL needs the driver: pip install 'reelq[postgres]'") from None

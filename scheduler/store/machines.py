@@ -1,5 +1,6 @@
 """Statements about GPUs, their workers and open leases."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -108,9 +109,10 @@ def touch_worker(conn: Connection, worker_id: str, now: float) -> bool:
     return seen.rowcount == 1
 
 
-def delete_worker(conn: Connection, worker_id: str) -> None:
-    """Forget a worker process that is gone."""
-    conn.execute(delete(s.workers).where(s.workers.c.id == worker_id))
+def delete_worker(conn: Connection, worker_id: str, *, seen_before: float = math.inf) -> bool:
+    """Forget a worker process that is gone; False when it was heard at or after `seen_before`."""
+    w = s.workers.c
+    return conn.execute(delete(s.workers).where(w.id == worker_id, w.seen_at < seen_before)).rowcount == 1
 
 
 def silent_workers(conn: Connection, before: float) -> list[str]:
@@ -118,20 +120,17 @@ def silent_workers(conn: Connection, before: float) -> list[str]:
     return list(conn.execute(select(s.workers.c.id).where(s.workers.c.seen_at < before)).scalars())
 
 
-def gpus(conn: Connection, *, online_since: float, gpu_id: str | None = None) -> list[Gpu]:
-    """Return all GPUs (or the one) with their workers and leases, by id."""
+def gpus(conn: Connection, *, online_since: float) -> list[Gpu]:
+    """Return all GPUs with their workers and leases, by id."""
     workers: dict[str, list[Worker]] = defaultdict(list)
     for row in conn.execute(select(s.workers).order_by(s.workers.c.id)):
         workers[row.gpu_id].append(rows.worker(row))
     leases: dict[str, list[OpenLease]] = defaultdict(list)
     for row in conn.execute(select(s.leases).order_by(s.leases.c.job_id)):
         leases[row.gpu_id].append(rows.open_lease(row))
-    query = select(s.gpus).order_by(s.gpus.c.id)
-    if gpu_id is not None:
-        query = query.where(s.gpus.c.id == gpu_id)
     return [
         rows.gpu(row, workers[row.id], leases[row.id], online=row.seen_at >= online_since)
-        for row in conn.execute(query)
+        for row in conn.execute(select(s.gpus).order_by(s.gpus.c.id))
     ]
 
 

@@ -9,7 +9,6 @@ from scheduler.store.database import Database
 
 HEAD = "0001"
 _SCRIPTS = Path(__file__).parent / "migrations"
-_ADVISORY_LOCK = 0x7265656C71  # "reelq": one migration at a time on PostgreSQL
 
 
 def migrate(database: Database) -> None:
@@ -21,8 +20,7 @@ def migrate(database: Database) -> None:
         if _revision(conn) == HEAD:
             return
     with database.write() as conn:
-        if not database.is_sqlite:
-            conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        database.lock_all(conn)
         revision = _revision(conn)
         if revision == HEAD:
             return

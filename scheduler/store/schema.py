@@ -175,6 +175,15 @@ idempotency_keys = Table(
     Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
+# Which installation this database is, so that it touches no files of another.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("only_row", Integer, nullable=False, unique=True),
+    CheckConstraint("only_row = 1", name="only_row"),
+)
+
 models = Table(
     "models",
     metadata,

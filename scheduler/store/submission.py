@@ -46,7 +46,7 @@ def insert_job(
             weight=weight,
             rank=rank,
             memory_class=memory_class,
-            not_before=now,
+            not_before=0.0,
             lease=0,
             attempts=0,
             version=1,

@@ -103,7 +103,7 @@ class Site:
         """Name everything that a refused request should not have left: rows, blobs, temporary files."""
         with self.scheduler.database.read() as conn:
             rows = conn.execute(select(func.count()).select_from(s.jobs)).scalar_one()
-        blobs = self.settings.data_dir / "blobs"
+        blobs = self.settings.data_dir / "blobs" / "jobs"
         files = [path for folder in (blobs, self.temporary) for path in folder.rglob("*") if path.is_file()]
         folders = list(self.temporary.iterdir())
         return [f"{rows} jobs"] * bool(rows) + [str(path) for path in (*files, *folders)]

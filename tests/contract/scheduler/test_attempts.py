@@ -150,7 +150,9 @@ def test_the_jobs_of_a_dead_worker_come_back_at_once(scheduler: Scheduler, gpu: 
     assert gpu.claim() is None, "its worker is not known any more"
 
 
-def test_a_silent_worker_is_given_up_with_its_jobs(scheduler: Scheduler, gpu: RegisteredGpu, clock: Clock) -> None:
+def test_a_silent_worker_is_given_up_and_its_leases_run_out(
+    scheduler: Scheduler, gpu: RegisteredGpu, clock: Clock
+) -> None:
     lease = gpu.must_claim()
     lively = gpu.add_worker()
     clock.advance(LEASE_SECONDS)
@@ -160,5 +162,6 @@ def test_a_silent_worker_is_given_up_with_its_jobs(scheduler: Scheduler, gpu: Re
 
     assert scheduler.fleet.drop_silent_workers() == [gpu.workers[0]]
 
-    assert scheduler.queue.get(lease.job_id).status is JobStatus.QUEUED
     assert [worker.id for worker in scheduler.fleet.gpu("GPU-0").workers] == [lively]
+    assert scheduler.leases.expire_silent() == [lease.job_id], "its lease runs out by itself"
+    assert scheduler.queue.get(lease.job_id).status is JobStatus.QUEUED

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from scheduler.policy import Policy
-from scheduler.reaper import Reaped
-from scheduler.records import Worker
+from scheduler.reaper import Reaped, Reaper
+from scheduler.records import Progress, Worker
 from scheduler.service import Scheduler
-from scheduler.states import JobStatus
+from scheduler.states import JobStatus, Stage
 from tests.support.databases import Clock
 from tests.support.fleet import GIB, MODEL, gpu_info, new_job, register_gpu
 
@@ -40,6 +40,7 @@ def test_a_round_takes_back_jobs_and_gives_up_workers(scheduler: Scheduler, cloc
 
 def submit_large(scheduler: Scheduler) -> str:
     """Queue a job that only an 80 GiB GPU holds; it was there when the job came."""
+    scheduler.reaper.run_once()  # its grace begins
     register_gpu(scheduler, "GPU-80", total_bytes=80 * GIB)
     return scheduler.queue.submit(new_job(**LARGE)).job.id
 
@@ -75,6 +76,7 @@ def test_a_gpu_that_left_for_good_keeps_no_job_waiting(scheduler: Scheduler, clo
 
 def test_resident_weights_are_no_room_for_a_job(scheduler: Scheduler, clock: Clock) -> None:
     """A job that would fit an empty GPU, but not beside what its worker turned out to hold, ends too."""
+    scheduler.reaper.run_once()
     gpu = register_gpu(scheduler, total_bytes=40 * GIB)
     job = scheduler.queue.submit(new_job(**LARGE)).job
     room = 39 * GIB - job.footprint.working_bytes
@@ -106,6 +108,7 @@ def test_each_model_is_judged_by_its_own_gpus(scheduler: Scheduler, clock: Clock
 
 
 def test_a_job_whose_plan_no_gpu_runs_any_more_ends(scheduler: Scheduler, clock: Clock) -> None:
+    scheduler.reaper.run_once()
     register_gpu(scheduler)
     job_id = scheduler.queue.submit(new_job()).job.id
     scheduler.fleet.register(MODEL, [replace(gpu_info("GPU-0"), id=scheduler.fleet.gpus()[0].info.id, plan="fp32")])
@@ -116,3 +119,41 @@ def test_a_job_whose_plan_no_gpu_runs_any_more_ends(scheduler: Scheduler, clock:
     error = scheduler.queue.get(job_id).error
     assert error is not None
     assert "plan fp16" in error.message
+
+
+def test_a_reaper_that_has_just_started_refuses_nothing(scheduler: Scheduler, clock: Clock) -> None:
+    """The whole fleet was off over the weekend, and registers one by one."""
+    job_id = submit_large(scheduler)
+    clock.advance(3 * 24 * 3600)
+    register_gpu(scheduler, "GPU-16", total_bytes=16 * GIB)
+    fresh = Reaper(scheduler.database, Policy(), scheduler.queue, scheduler.leases, scheduler.fleet)
+    assert fresh.run_once().refused_jobs == []
+    clock.advance(59)
+    assert fresh.run_once().refused_jobs == []
+    clock.advance(1)
+
+    assert fresh.run_once().refused_jobs == [job_id]
+
+
+def test_jobs_of_a_model_that_nobody_serves_any_more_end(scheduler: Scheduler, clock: Clock) -> None:
+    job_id = submit_large(scheduler)
+    clock.advance(Policy().gpu_memory_seconds + 1)
+    register_gpu(scheduler, "GPU-other", model="other")
+
+    assert scheduler.reaper.run_once().refused_jobs == [job_id]
+
+
+def test_after_a_pause_workers_are_given_time_to_be_heard(scheduler: Scheduler, clock: Clock) -> None:
+    """The store was away, or the machine slept: every lease is overdue, and every worker alive."""
+    gpu = register_gpu(scheduler)
+    job_id = scheduler.queue.submit(new_job()).job.id
+    lease = gpu.must_claim()
+    scheduler.reaper.run_once()
+    clock.advance(600)
+    assert scheduler.reaper.run_once() == Reaped([], [], [])
+    scheduler.leases.report(lease, Progress(Stage.DENOISING, 1, 50, 0.1))
+    clock.advance(9)
+    assert scheduler.reaper.run_once() == Reaped([], [], [])
+    clock.advance(2)
+
+    assert scheduler.reaper.run_once() == Reaped([job_id], gpu.workers, [])

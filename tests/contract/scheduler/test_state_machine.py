@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from scheduler.errors import LeaseLost
 from scheduler.policy import Policy
+from scheduler.reaper import Reaper
 from scheduler.records import Lease
 from scheduler.states import GpuState, JobStatus
 from scheduler.store.database import sqlite_url
@@ -148,15 +149,17 @@ class QueueMachine(RuleBasedStateMachine):
             worker.id for worker in self.model.workers.values() if worker.seen_at < now - POLICY.worker_ttl_seconds
         ]
 
-        reaped = self.scheduler.reaper.run_once()
+        opened = self.scheduler  # a reaper of its own each time: one that had paused would be patient
+        reaped = Reaper(opened.database, POLICY, opened.queue, opened.leases, opened.fleet).run_once()
 
         assert sorted(reaped.expired_jobs) == sorted(job.id for job in overdue)
         assert sorted(reaped.silent_workers) == sorted(silent)
         assert reaped.refused_jobs == []
         for job in overdue:
             self.model.give_back(job)
-        lost = [job for worker_id in silent for job in self.model.worker_gone(worker_id)]
-        for job in [*overdue, *lost]:
+        for worker_id in silent:
+            del self.model.workers[worker_id]  # its leases run out by themselves
+        for job in overdue:
             self.learn_backoff(job)
         self.model.settle_drains()
 

@@ -16,8 +16,10 @@ from tests.support.fleet import new_job, register_gpu
 
 
 @pytest.fixture
-def blobs(blob_url: str) -> BlobStore:
-    return open_blobs(blob_url)
+def blobs(blob_url: str, make_file: Callable[[bytes], Path]) -> BlobStore:
+    opened = open_blobs(blob_url)
+    opened.put_file("readme", make_file(b"this service makes a bucket at the first put"))
+    return opened
 
 
 @pytest.fixture
@@ -29,12 +31,13 @@ def test_only_old_folders_without_a_job_go(
     scheduler: Scheduler, blobs: BlobStore, put: Callable[[str], None], clock: Clock
 ) -> None:
     clock.seconds = time.time()  # ids carry the machine's own time
+    sweeper = Sweeper(scheduler.database, blobs)
+    assert sweeper.run_once() == [], "a new store becomes this installation's"
     register_gpu(scheduler)
     job_id = scheduler.queue.submit(new_job()).job.id
     orphan = ids.new_id("job")
     for key in (f"jobs/{job_id}/image.png", f"jobs/{orphan}/image.png", "jobs/notes/read.me", "models/unet"):
         put(key)
-    sweeper = Sweeper(scheduler.database, blobs)
     assert sweeper.run_once() == [], "a submission may be between its image and its commit"
     clock.advance(3700)
 
@@ -49,3 +52,19 @@ def test_only_old_folders_without_a_job_go(
 
 def test_no_folder_at_all_is_nothing_to_sweep(scheduler: Scheduler, blobs: BlobStore) -> None:
     assert Sweeper(scheduler.database, blobs).run_once() == []
+
+
+def test_files_of_another_installation_are_left_alone(
+    scheduler: Scheduler, blobs: BlobStore, put: Callable[[str], None], clock: Clock
+) -> None:
+    clock.seconds = time.time()
+    theirs = ids.new_id("job")
+    put(f"jobs/{theirs}/1/video.mp4")
+    clock.advance(3700)
+    sweeper = Sweeper(scheduler.database, blobs)
+
+    assert sweeper.run_once() == [], "a database that is pointed at a used store knows none of its jobs"
+    put("installations/another/mark")
+    assert sweeper.run_once() == []
+
+    assert blobs.size(f"jobs/{theirs}/1/video.mp4") == 1

@@ -119,7 +119,7 @@ def test_a_large_upload_is_answered_while_it_is_still_sent(server: Server) -> No
 
 
 def test_the_reaper_runs(server: Server) -> None:
-    with Scheduler.open(FrontEndSettings(data_dir=server.data_dir, lease_seconds=0.001)) as scheduler:
+    with Scheduler.open(FrontEndSettings(data_dir=server.data_dir, lease_seconds=1)) as scheduler:
         gpu = register_gpu(scheduler)
         job_id = scheduler.queue.submit(new_job()).job.id
         gpu.must_claim()

@@ -3,6 +3,8 @@
 import os
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +55,9 @@ def test_a_closed_listener_leaves_nothing_behind(wakeup: Wakeup, data_dir: Path)
 
 
 def test_the_socket_of_a_dead_process_is_removed(wakeup: Wakeup, data_dir: Path) -> None:
-    left = data_dir / "run" / f"{DISPATCH}-1-dead.sock"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = data_dir / "run" / f"{DISPATCH}-{ended.pid}-dead.sock"
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     dead.bind(str(left))
     dead.close()

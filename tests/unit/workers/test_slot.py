@@ -155,6 +155,7 @@ def test_a_dead_workers_job_goes_back_at_once_and_the_next_worker_waits_for_the_
     assert len(bench.children) == 1
     bench.tend()  # the memory is back
     assert bench.scheduler.fleet.gpu(_GPU.id).workers == ()
+    bench.seconds += 0.5
     bench.tend()
     assert len(bench.children) == 2
     assert bench.children[1].worker_id != first.worker_id
@@ -224,7 +225,7 @@ def test_a_resumed_gpu_has_all_its_starts_again(bench: Bench) -> None:
     assert bench.state is GpuState.FAULTED
 
 
-def test_a_worker_that_became_ready_clears_the_count_and_is_replaced_at_once(bench: Bench) -> None:
+def test_a_worker_that_became_ready_clears_the_count_of_failed_starts(bench: Bench) -> None:
     for _ in range(4):
         bench.fail_to_start()
     bench.seconds += 60
@@ -232,10 +233,35 @@ def test_a_worker_that_became_ready_clears_the_count_and_is_replaced_at_once(ben
     bench.children[-1].ready.set()
     bench.children[-1].code = -11
     bench.tend()
+    assert len(bench.children) == 5, "one that dies young is replaced, but not at once"
+    for _ in range(4):
+        bench.fail_to_start()
+    assert bench.state is GpuState.ACTIVE, "the failed starts before it do not count"
+
+
+def test_a_worker_that_lasted_is_replaced_at_once(bench: Bench) -> None:
+    bench.fail_to_start()
+    bench.seconds += 60
     bench.tend()
-    assert len(bench.children) == 6
-    assert bench.state is GpuState.ACTIVE
+    bench.children[-1].ready.set()
+    bench.seconds += 20
+    bench.children[-1].code = -9
+    bench.tend()
+    bench.tend()
+    assert len(bench.children) == 3
     assert bench.slot._backoff == Backoff()
+
+
+def test_a_process_that_cannot_be_made_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "Child", _no_process)
+        bench.tend()
+    assert bench.slot.pid is None
+    bench.tend()
+    assert bench.children == [], "not at once"
+    bench.seconds += 0.5
+    bench.tend()
+    assert len(bench.children) == 1
 
 
 def test_a_model_that_can_never_load_ends_the_supervisor(bench: Bench) -> None:
@@ -258,6 +284,7 @@ def test_a_store_that_is_away_loses_neither_the_end_nor_the_job(bench: Bench, mo
                 bench.tend()
     bench.tend()
     assert bench.scheduler.queue.get(lease.job_id).status is JobStatus.QUEUED
+    bench.seconds += 0.5
     bench.tend()
     assert len(bench.children) == 2
 
@@ -278,6 +305,10 @@ def test_a_slot_without_a_worker_has_nothing_to_end(bench: Bench) -> None:
     bench.slot.stop()
     bench.slot.finish(0.0)
     assert bench.slot.pid is None
+
+
+def _no_process(*_: object) -> None:
+    raise BlockingIOError("Resource temporarily unavailable")
 
 
 def _away(_worker_id: str) -> list[str]:

@@ -50,6 +50,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     op.create_table(
+        "installation",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("only_row", sa.Integer(), nullable=False),
+        sa.CheckConstraint("only_row = 1", name=op.f("ck_installation_only_row")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_installation")),
+        sa.UniqueConstraint("only_row"),
+    )
+    op.create_table(
         "models",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("architecture", sa.String(), nullable=False),
