@@ -14,6 +14,7 @@ from app.errors import RequestError
 FORMATS = ("PNG", "JPEG", "WEBP")
 MIN_SIDE_PIXELS = 16
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
+_PNG_END = b"IEND\xaeB`\x82"
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -31,11 +32,13 @@ def normalise(data: bytes, target: Path, *, max_pixels: int) -> None:
     """
     image = _open(data, max_pixels)
     _check_shape(image, max_pixels)
+    if image.format == "PNG" and _PNG_END not in data:  # Pillow is content once it has all pixels
+        raise _corrupt("truncated")
     try:
         image.load()
         plain = _plain(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's decoders raise whatever a broken file trips over
-        raise _corrupt(error) from error
+        raise _corrupt(_reason(error)) from error
     # A new image: text, profiles and EXIF of the upload stay behind.
     clean = Image.new("RGB", plain.size)
     clean.paste(plain)
@@ -49,7 +52,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise _too_many_pixels(max_pixels) from None
     except Exception as error:  # Pillow's parsers raise whatever a broken header trips over
         if data.startswith(_MAGIC):
-            raise _corrupt(error) from error
+            raise _corrupt(_reason(error)) from error
         raise RequestError(
             415, "not_an_image", f"image must be one of {', '.join(FORMATS)}, and is none of them", field="image"
         ) from None
@@ -93,6 +96,9 @@ def _too_many_pixels(max_pixels: int) -> RequestError:
     )
 
 
-def _corrupt(error: Exception) -> RequestError:
-    reason = "truncated" if "truncated" in str(error).lower() else "damaged"
+def _reason(error: Exception) -> str:
+    return "truncated" if "truncated" in str(error).lower() else "damaged"
+
+
+def _corrupt(reason: str) -> RequestError:
     return RequestError(422, "corrupt_image", f"image must be whole: this one is {reason}", field="image")

@@ -167,6 +167,7 @@ class Job(BaseModel):
     queue: QueueState | None
     attempts: int
     max_attempts: int
+    cancel_requested: bool = Field(description="A cancel has been asked for; a running job stops at its next step")
     gpu: str | None
     resumed_from_step: int | None
     measured: MeasuredUse | None

@@ -42,7 +42,8 @@ def up(settings: FrontEndSettings, *, model: str | None, device: str | None) -> 
             if stopping.is_set():  # a signal came before the server could hear it
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        serve.run(settings, socket, on_ready=on_ready)
+        if not stopping.is_set():  # the supervisor may have found that it can never work
+            serve.run(settings, socket, on_ready=on_ready)
     finally:
         stopping.set()
         supervisor.finish(settings.shutdown_seconds + _STOP_SECONDS)

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -24,6 +24,7 @@ SUBMIT_PATH = "/v1/jobs"
 _FIELDS_BYTES = 128 * 1024
 _SMALL_BODY_BYTES = 256 * 1024  # every other request
 _MAX_FIELDS = 32
+_TAIL_BYTES = 512  # a boundary has 70 characters at most; what follows the last one is of no matter
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
@@ -104,7 +105,10 @@ def checked(validate: Callable[[], JobFields]) -> Any:
 async def _from_form(request: Request, max_image_bytes: int) -> Upload:
     # The body limit already bounds every part, so that a long prompt is refused by name and not by part.
     most = max_image_bytes + _FIELDS_BYTES
-    async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=most) as form:
+    watched = _TailRequest(request.scope, request.receive)
+    async with watched.form(max_files=_MAX_FIELDS, max_fields=_MAX_FIELDS, max_part_size=most) as form:
+        if not watched.ended_with_boundary():  # the parser is content with what has come
+            raise RequestError(400, "incomplete_body", "the multipart body ends before its closing boundary")
         values = _form_values(form)
         fields: JobFields = checked(lambda: JobFields.model_validate(values))
         file = form.get("image")
@@ -113,6 +117,24 @@ async def _from_form(request: Request, max_image_bytes: int) -> Upload:
         if not isinstance(file, UploadFile):
             raise invalid("image", "file", "must be a file part, with a filename")
         return Upload(fields, await file.read())
+
+
+class _TailRequest(Request):
+    """A request that remembers how its body ended."""
+
+    _tail = b""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes."""
+        async for chunk in super().stream():
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+            yield chunk
+
+    def ended_with_boundary(self) -> bool:
+        """Whether the last part was closed, as RFC 2046 asks."""
+        message = Message()
+        message["content-type"] = self.headers["content-type"]
+        return f"--{message.get_boundary('')}--".encode() in self._tail
 
 
 def _form_values(form: FormData) -> Mapping[str, Any]:

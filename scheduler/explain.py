@@ -58,7 +58,7 @@ def _reason(
     if not offers:
         return WaitReason("no_gpu", f"no GPU of the fleet runs {job.model} with plan {job.footprint.plan}")
     if not fitting:
-        return WaitReason("too_large", too_large(max(offers, key=lambda offer: offer.capacity_bytes)))
+        return WaitReason("too_large", too_large(max(offers, key=lambda offer: offer.capacity_bytes), class_bytes))
     if not active:
         return WaitReason("draining", "; ".join(_state_of(offer.gpu) for offer in fitting))
     if job.not_before > now:

@@ -56,7 +56,7 @@ class Leases:
                 transitions.succeed(conn, lease.job_id, lease.fence, result, measured, now)
                 status = JobStatus.SUCCEEDED
             else:
-                transitions.cancelled(conn, lease.job_id, lease.fence, now)
+                transitions.cancelled(conn, lease.job_id, lease.fence, now, measured=measured)
                 status = JobStatus.CANCELLED
         self._announce(lease.job_id)
         return status
@@ -93,11 +93,11 @@ class Leases:
         self._announce(lease.job_id)
         return status
 
-    def cancelled(self, lease: Lease) -> None:
+    def cancelled(self, lease: Lease, measured: Measured | None = None) -> None:
         """Confirm that a cancelled job has stopped."""
         with self._database.write() as conn:
             now = self._database.now(conn)
-            transitions.cancelled(conn, lease.job_id, lease.fence, now)
+            transitions.cancelled(conn, lease.job_id, lease.fence, now, measured=measured)
         self._announce(lease.job_id)
 
     def expire_silent(self) -> list[str]:

@@ -53,7 +53,7 @@ def choose(offers: Iterable[Offer], class_bytes: int) -> Offer:
     if fitting:
         return min(in_service or fitting, key=lambda offer: offer.footprint.seconds)
     largest = max(candidates, key=lambda offer: offer.capacity_bytes)
-    raise Unschedulable(too_large(largest))
+    raise Unschedulable(too_large(largest, class_bytes))
 
 
 def fits(offer: Offer, class_bytes: int) -> bool:
@@ -61,14 +61,16 @@ def fits(offer: Offer, class_bytes: int) -> bool:
     return memory_class(offer.footprint.working_bytes, class_bytes) * class_bytes <= offer.capacity_bytes
 
 
-def too_large(largest: Offer) -> str:
+def too_large(largest: Offer, class_bytes: int) -> str:
     """Say, with sizes, that not even the `largest` offer fits."""
+    reserved = memory_class(largest.footprint.working_bytes, class_bytes) * class_bytes
     total = largest.gpu.info.total_bytes - largest.gpu.info.headroom_bytes
     need = largest.footprint
     return (
         f"the job needs {gib(need.vram_bytes)} of memory ({gib(need.model_bytes)} resident + "
-        f"{gib(need.working_bytes)} working, plan {need.plan}); the largest GPU, {largest.gpu.info.name}, "
-        f"offers {gib(total)}, {gib(largest.capacity_bytes)} of it beside the resident model"
+        f"{gib(need.working_bytes)} working, reserved as {gib(reserved)}, plan {need.plan}); "
+        f"the largest GPU, {largest.gpu.info.name}, offers {gib(total)}, "
+        f"{gib(max(0, largest.capacity_bytes))} of it beside the resident model"
     )
 
 

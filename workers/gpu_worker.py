@@ -1,12 +1,10 @@
 """The process that owns one GPU: load the model, then claim and run jobs until told to stop or drained."""
 
-import fcntl
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +20,7 @@ from scheduler.wakeup import DISPATCH, Listener
 from workers.control import Control
 from workers.devices import DeviceProbe, ProbeAbsent, ProbeError, discover
 from workers.heartbeat import Heartbeat
+from workers.lock import alone
 from workers.meter import CpuMeter, CudaMeter, Meter
 from workers.model_folder import ModelFolderError
 from workers.models import ModelChoice, choose, tiny_folder
@@ -45,9 +44,12 @@ def run_gpu_worker(settings: WorkerSettings, *, worker_id: str, gpu_id: str) -> 
         signal.signal(number, lambda *_: stopping.set())
     watch_parent(lambda: _end_orphan(stopping, settings.shutdown_seconds))
     structlog.contextvars.bind_contextvars(gpu_id=gpu_id, worker_id=worker_id)
-    with Scheduler.open(settings) as scheduler, _only_one(settings.data_dir / "run", gpu_id, stopping):
+    name = gpu_id.replace("/", "_")
+    with Scheduler.open(settings) as scheduler, alone(settings.data_dir / "run" / f"{name}.lock", stopping.is_set):
         if not stopping.is_set():
-            GpuWorker(settings, scheduler, worker_id=worker_id, gpu_id=gpu_id, stopping=stopping).serve()
+            scratch = _emptied(settings.data_dir / "scratch" / name)
+            worker = GpuWorker(settings, scheduler, scratch, worker_id=worker_id, gpu_id=gpu_id, stopping=stopping)
+            worker.serve()
 
 
 class GpuWorker:
@@ -57,6 +59,7 @@ class GpuWorker:
         self,
         settings: WorkerSettings,
         scheduler: Scheduler,
+        scratch: Path,
         *,
         worker_id: str,
         gpu_id: str,
@@ -64,6 +67,7 @@ class GpuWorker:
     ) -> None:
         self._settings = settings
         self._scheduler = scheduler
+        self._scratch = scratch
         self._gpu_id = gpu_id
         self._stopping = stopping
         info = scheduler.fleet.gpu(gpu_id).info
@@ -123,6 +127,7 @@ class GpuWorker:
             self._scheduler,
             heartbeat,
             meter,
+            scratch=self._scratch,
             crf=self._settings.crf,
         )
 
@@ -159,18 +164,11 @@ class GpuWorker:
         return self._scheduler.fleet.gpu(self._gpu_id).state is not GpuState.ACTIVE
 
 
-@contextmanager
-def _only_one(folder: Path, gpu_id: str, stopping: threading.Event) -> Iterator[None]:
-    """Hold the GPU's lock: a worker left by an earlier start ends first, however that start ended."""
-    with (folder / f"{gpu_id.replace('/', '_')}.lock").open("w") as file:
-        while not stopping.is_set():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.1)  # not on the event: a signal handler sets it in this thread
-            else:
-                break
-        yield
+def _emptied(folder: Path) -> Path:
+    """An empty folder: a worker that was killed could not remove its files. Only the GPU's lock holder may ask."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _end_orphan(stopping: threading.Event, grace_seconds: float) -> None:

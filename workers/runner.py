@@ -49,6 +49,7 @@ class Runner:
         heartbeat: Heartbeat,
         meter: Meter,
         *,
+        scratch: Path,
         crf: int,
     ) -> None:
         self._model = model
@@ -58,6 +59,7 @@ class Runner:
         self._queue = scheduler.queue
         self._heartbeat = heartbeat
         self._meter = meter
+        self._scratch = scratch
         self._crf = crf
 
     def run(self, lease: Lease, control: Control) -> str:
@@ -89,7 +91,7 @@ class Runner:
 
     def _attempt(self, lease: Lease, control: Control) -> Result | Exception:
         try:
-            with tempfile.TemporaryDirectory(prefix="reelq-") as scratch:
+            with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
                 return self._produce(lease, control, Path(scratch))
         except Exception as error:  # noqa: BLE001  every failure becomes the attempt's outcome
             return error
@@ -102,12 +104,14 @@ class Runner:
         self._heartbeat.progress(scale.encoding())
         run = self._model.prepare(_request(lease), image)
         run.encode()
+        self._heartbeat.progress(scale.denoised(0))
         for index in range(run.steps):
             control.check()
             run.step(index)
             self._heartbeat.progress(scale.denoised(index + 1))
         control.check()
         video, poster = scratch / "video.mp4", scratch / "thumbnail.jpg"
+        self._heartbeat.progress(scale.decoded(0))
         frames = self._frames(run, scale, control, poster)
         info = encode_mp4(frames, video, fps=lease.params.target_fps, crf=self._crf)
         self._heartbeat.progress(scale.muxing())
@@ -165,7 +169,7 @@ class Runner:
         """Tell the store how a failed attempt ended; returns the outcome."""
         if isinstance(failure, Interrupted):
             if failure.cause is Cause.CANCEL:
-                self._leases.cancelled(lease)
+                self._leases.cancelled(lease, measured)
             elif failure.cause is Cause.SHUTDOWN:
                 self._leases.release(lease)
             return failure.cause.value

@@ -18,6 +18,7 @@ from scheduler.records import GpuInfo, GpuSample
 from scheduler.service import Scheduler
 from scheduler.wakeup import DISPATCH
 from workers.devices import DeviceInfo, DeviceLost, DeviceProbe, DeviceReading, ProbeError, discover
+from workers.lock import alone
 from workers.models import choose
 from workers.settings import WorkerSettings
 from workers.slot import Slot
@@ -42,7 +43,8 @@ def supervise(settings: WorkerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     watch_parent(stop)
-    with Scheduler.open(settings) as scheduler:
+    # Two supervisors of one data directory would each count only their own processes, and tell the store so.
+    with Scheduler.open(settings) as scheduler, alone(settings.data_dir / "run" / "supervisor.lock"):
         slots: list[Slot] = []
         probe = discover(
             settings.device,

@@ -87,6 +87,7 @@ class Job(TypedDict):
     queue: Waiting | None
     attempts: int
     max_attempts: int
+    cancel_requested: bool
     gpu: str | None
     resumed_from_step: int | None
     measured: Measured | None

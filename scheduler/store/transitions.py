@@ -115,10 +115,18 @@ def fail(
     _close(conn, job_id, fence, outcome, now, error=error, measured=measured)
 
 
-def cancelled(conn: Connection, job_id: str, fence: int, now: float, *, outcome: Outcome = Outcome.CANCELLED) -> None:
+def cancelled(
+    conn: Connection,
+    job_id: str,
+    fence: int,
+    now: float,
+    *,
+    outcome: Outcome = Outcome.CANCELLED,
+    measured: Measured | None = None,
+) -> None:
     """running → cancelled: the worker stopped, or the reaper found it dead with a cancel pending."""
     _leave(conn, job_id, fence, JobStatus.CANCELLED, finished_at=now)
-    _close(conn, job_id, fence, outcome, now)
+    _close(conn, job_id, fence, outcome, now, measured=measured)
 
 
 def requeue(

@@ -93,3 +93,29 @@ def test_killed_supervisor_is_replaced(new_service: Callable[..., Service]) -> N
     assert service.wait(job_id)["status"] == "succeeded"
     assert not alive(worker)
     assert service.worker().pid != worker.pid
+
+
+def test_a_second_start_on_the_same_data_changes_nothing_and_takes_over_when_the_first_ends(
+    new_service: Callable[..., Service],
+) -> None:
+    first = new_service().start()
+    second = new_service(cpu_memory_bytes=2**30)
+    second.environment["REELQ_DATA_DIR"] = str(first.data_dir)
+    second.start(ready=False)
+    wait_for(lambda: "holds the lock" in second.log(), "the second supervisor to wait", second.log)
+    assert first.gpu()["memory"]["total_bytes"] == 3 * 2**30
+    assert second.wait(second.submit()["id"])["status"] == "succeeded", "its front end serves the same queue"
+    assert first.stop() == 0
+    wait_for(lambda: second.process("gpu-worker"), "the second supervisor to take over", second.log)
+    assert second.wait(second.submit()["id"])["status"] == "succeeded"
+
+
+def test_a_killed_worker_leaves_no_scratch_files(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    job_id = service.submit(SOME_SECONDS)["id"]
+    service.wait_denoising(job_id)
+    scratch = service.data_dir / "scratch"
+    assert [path for path in scratch.glob("*/*") if path.is_dir()], "the attempt works there"
+    service.worker().kill()
+    assert service.wait(job_id)["status"] == "succeeded"
+    assert list(scratch.glob("*/*")) == []

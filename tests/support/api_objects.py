@@ -42,6 +42,7 @@ def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int
         "queue": queue if status == "queued" else None,
         "attempts": 0 if status == "queued" else 1,
         "max_attempts": 3,
+        "cancel_requested": False,
         "gpu": None if status == "queued" else "CPU-host",
         "resumed_from_step": None,
         "measured": {"vram_peak_bytes": 2**30, "run_seconds": 3.5, "queue_seconds": 0.1, "cost": None}

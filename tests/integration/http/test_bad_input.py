@@ -138,7 +138,7 @@ async def test_the_image_must_be_one_file(site: Site) -> None:
     twice = await site.client.post(
         "/v1/jobs", data={"prompt": "a"}, files=[("image", ("a", PNG)), ("image", ("b", PNG))]
     )
-    check_problem(twice, 400, "malformed_request", "Maximum number of files is 1")
+    check_problem(twice, 422, "invalid_parameter", "image must be given only once")
     prompt = await site.client.post("/v1/jobs", files={"prompt": ("a.txt", b"text")})
     check_problem(prompt, 422, "invalid_parameter", "prompt")
     assert site.leftovers() == []
@@ -246,4 +246,16 @@ async def test_idempotency_keys_must_be_short_ascii(site: Site, key: bytes) -> N
         await site.post(headers={b"Idempotency-Key": key}), 422, "invalid_parameter", "Idempotency-Key", "255"
     )
     assert body["errors"][0]["field"] == "Idempotency-Key"
+    assert site.leftovers() == []
+
+
+async def test_a_form_that_ends_before_its_closing_boundary_is_refused(site: Site) -> None:
+    """What came before the cut would be a whole job, but not the one that was asked for."""
+    head = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
+    body = head % (b"image", b'; filename="i.png"') + picture() + b"\r\n" + head % (b"prompt", b"") + b"x\r\n"
+    body += head % (b"num_frames", b"") + b"1"
+    response = await site.client.post(
+        "/v1/jobs", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
+    )
+    check_problem(response, 400, "incomplete_body")
     assert site.leftovers() == []

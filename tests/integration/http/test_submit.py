@@ -12,8 +12,8 @@ from tests.support.http import Site, check_problem, picture
 
 KEYS = [
     "id", "object", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata", "estimate",
-    "queue", "attempts", "max_attempts", "gpu", "resumed_from_step", "measured", "error", "video", "created_at",
-    "started_at", "finished_at",
+    "queue", "attempts", "max_attempts", "cancel_requested", "gpu", "resumed_from_step", "measured", "error", "video",
+    "created_at", "started_at", "finished_at",
 ]  # fmt: skip
 
 

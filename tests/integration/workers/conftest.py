@@ -91,12 +91,15 @@ class Bench:
         self.worker = self.add_worker()
         self.heartbeat = Heartbeat(self.worker, scheduler.fleet, scheduler.leases, interval_seconds=0.25)
         self.heartbeat.start()
+        scratch = data_dir / "scratch"
+        scratch.mkdir()
         self.runner = Runner(
             self.model,  # type: ignore[arg-type]  # what it does is I2VGenXL's
             choice.architecture,
             scheduler,
             self.heartbeat,
             CpuMeter(),
+            scratch=scratch,
             crf=18,
         )
 

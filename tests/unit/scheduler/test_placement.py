@@ -78,6 +78,7 @@ def test_what_fits_nowhere_is_refused_with_the_sizes_of_the_largest() -> None:
         placement.choose([offer(20 * GIB, 3 * GIB), offer(20 * GIB, 17 * GIB)], BLOCK)
 
     assert str(refused.value) == (
-        "the job needs 26.00 GiB of memory (6.00 GiB resident + 20.00 GiB working, plan fp16); the largest GPU, "
+        "the job needs 26.00 GiB of memory (6.00 GiB resident + 20.00 GiB working, reserved as "
+        "20.00 GiB, plan fp16); the largest GPU, "
         "NVIDIA GeForce RTX 3090, offers 23.00 GiB, 17.00 GiB of it beside the resident model"
     )
