@@ -37,8 +37,12 @@ def up(settings: FrontEndSettings, *, model: str | None, device: str | None) -> 
         supervisor.start()
 
         def on_ready() -> None:
-            address = "http://{}:{}".format(*socket.getsockname()[:2])
-            log.info("serving", url=address, data_dir=str(settings.data_dir))
+            host, port = socket.getsockname()[:2]
+            log.info(
+                "serving",
+                url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+                data_dir=str(settings.data_dir),
+            )
             if stopping.is_set():  # a signal came before the server could hear it
                 os.kill(os.getpid(), signal.SIGTERM)
 

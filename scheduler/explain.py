@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from scheduler.placement import Offer, fits, gib, ledger_free_bytes, memory_class, too_large
 from scheduler.records import Gpu, Job
-from scheduler.states import GpuState, JobStatus
+from scheduler.states import GpuState
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,12 @@ class QueueInfo:
     wait: WaitReason
 
 
-def explain(
-    job: Job, offers: Sequence[Offer], now: float, ahead: tuple[int, float], class_bytes: int
-) -> QueueInfo | None:
-    """Explain a queued job; None for a job in any other state.
+def explain(job: Job, offers: Sequence[Offer], now: float, ahead: tuple[int, float], class_bytes: int) -> QueueInfo:
+    """Explain a queued job.
 
     `offers` are the GPUs that run the job's model with its plan, and its footprint there; `ahead` counts the jobs
     ranked above it and sums their seconds.
     """
-    if job.status is not JobStatus.QUEUED:
-        return None
     count, seconds = ahead
     usable = [offer for offer in offers if _usable(offer, job, class_bytes)]
     eta = None

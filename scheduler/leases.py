@@ -47,6 +47,16 @@ class Leases:
         self._wakeup.notify(job_topic(lease.job_id))
         return cancel_requested
 
+    def cancel_requested(self, lease: Lease) -> bool:
+        """Tell whether the job is to be cancelled, without extending the lease: it only reads."""
+        held = (s.job_states.c.status == JobStatus.RUNNING) & (s.job_states.c.lease == lease.fence)
+        asked = select(s.job_states.c.cancel_requested_at).where(s.job_states.c.job_id == lease.job_id, held)
+        with self._database.read() as conn:
+            row = conn.execute(asked).one_or_none()
+        if row is None:
+            raise LeaseLost(f"lease {lease.fence} of {lease.job_id} is no longer held")
+        return row.cancel_requested_at is not None
+
     def succeed(self, lease: Lease, result: Result, measured: Measured) -> JobStatus:
         """Publish the result; a cancel that was asked for in time wins. Returns how the job ended."""
         with self._database.write() as conn:

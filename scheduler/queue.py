@@ -155,18 +155,18 @@ class Queue:
 
     def explain_all(self, jobs: Sequence[Job]) -> list[QueueInfo | None]:
         """Do what `explain` does for several jobs, from one look at the fleet."""
-        if not any(job.status is JobStatus.QUEUED for job in jobs):
+        queued = [job for job in jobs if job.status is JobStatus.QUEUED]
+        if not queued:
             return [None] * len(jobs)
         with self._database.read() as conn:
             now = self._database.now(conn)
             served, gpus = reads.models(conn), self._recent_gpus(conn, now)
-            return [self._explain(conn, job, served, gpus, now) for job in jobs]
+            places = {job.id: self._explain(conn, job, served, gpus, now) for job in queued}
+        return [places.get(job.id) for job in jobs]
 
     def _explain(
         self, conn: Connection, job: Job, served: Mapping[str, ServedModel], gpus: Sequence[Gpu], now: float
-    ) -> QueueInfo | None:
-        if job.status is not JobStatus.QUEUED:
-            return None
+    ) -> QueueInfo:
         offers = _offers(served.get(job.model), gpus, job.params)
         same_plan = [offer for offer in offers if offer.footprint.plan == job.footprint.plan]
         return explain(job, same_plan, now, reads.ahead(conn, job), self._policy.memory_class_bytes)

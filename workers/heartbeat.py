@@ -1,6 +1,7 @@
 """The heartbeat: a thread that keeps the worker and its lease alive, whatever the computing thread is doing."""
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -16,7 +17,7 @@ _REPORT_SECONDS = 0.25  # how soon progress shows and a cancel is seen
 
 
 class Heartbeat:
-    """Reports progress at most four times a second and a sign of life in between.
+    """Reports progress at most four times a second, a sign of life in between, and listens for a cancel all the time.
 
     It goes on through shutdown, until `close`. The database being away is logged and tried again.
     """
@@ -65,14 +66,21 @@ class Heartbeat:
         sent: Progress | None = None
         while not self._closed.wait(_REPORT_SECONDS):
             quiet_seconds += _REPORT_SECONDS
-            if self._progress is sent and quiet_seconds < self._interval_seconds:
-                continue
             try:
-                sent, quiet_seconds = self._report(), 0.0
+                if self._progress is sent and quiet_seconds < self._interval_seconds:
+                    self._hear_cancel()
+                else:
+                    sent, quiet_seconds = self._report(), 0.0
             except (StoreError, Unavailable) as error:
                 log.warning("heartbeat not delivered, trying again", error=str(error))
             except Exception:  # without this thread the worker would be idle for ever, and not know it
                 log.exception("heartbeat failed, trying again")
+
+    def _hear_cancel(self) -> None:
+        """Only read: a cancel must reach the step that is running, however long until the next report."""
+        with self._lock:
+            if self._running is not None:
+                self._ask(self._leases.cancel_requested, *self._running)
 
     def _report(self) -> Progress | None:
         """Report where the running attempt is, and return that."""
@@ -82,12 +90,14 @@ class Heartbeat:
                 if not self._fleet.touch_worker(self._worker.id):
                     self._fleet.register_worker(self._worker)  # given up for silent, but here we are
                 return progress
-            lease, control = self._running
-            try:
-                if self._leases.report(lease, progress):
-                    control.cancel()
-            except LeaseLost:
-                log.warning("lease lost", job_id=lease.job_id, lease=lease.fence)
-                control.lose()
-                self._running = None
+            self._ask(lambda lease: self._leases.report(lease, progress), *self._running)
             return progress
+
+    def _ask(self, cancelled: Callable[[Lease], bool], lease: Lease, control: Control) -> None:
+        try:
+            if cancelled(lease):
+                control.cancel()
+        except LeaseLost:
+            log.warning("lease lost", job_id=lease.job_id, lease=lease.fence)
+            control.lose()
+            self._running = None

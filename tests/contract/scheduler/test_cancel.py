@@ -100,3 +100,13 @@ def test_asking_twice_is_asking_once(scheduler: Scheduler, gpu: RegisteredGpu, c
     scheduler.queue.cancel(lease.job_id)
 
     assert snapshot(scheduler) == before
+
+
+def test_a_worker_can_ask_without_extending_its_lease(scheduler: Scheduler, gpu: RegisteredGpu) -> None:
+    lease = gpu.must_claim()
+    before = snapshot(scheduler)
+    assert scheduler.leases.cancel_requested(lease) is False
+    assert snapshot(scheduler) == before
+    scheduler.queue.cancel(lease.job_id)
+
+    assert scheduler.leases.cancel_requested(lease) is True

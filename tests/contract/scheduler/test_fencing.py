@@ -14,6 +14,7 @@ from tests.support.databases import Clock
 from tests.support.fleet import ERROR, HALF_WAY, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu, snapshot
 
 CALLS: dict[str, Callable[[Leases, Lease], object]] = {
+    "cancel_requested": lambda leases, lease: leases.cancel_requested(lease),
     "report": lambda leases, lease: leases.report(lease, HALF_WAY),
     "succeed": lambda leases, lease: leases.succeed(lease, RESULT, MEASURED),
     "fail": lambda leases, lease: leases.fail(lease, ERROR, MEASURED),
