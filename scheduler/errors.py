@@ -6,7 +6,8 @@ SchedulerError
 │   ├── InvalidParameter     a field is outside its limit (carries `field`)
 │   ├── Unschedulable        no GPU of the fleet could ever hold the job
 │   ├── IdempotencyMismatch  the key was used with another payload
-│   └── InvalidState         the job or GPU is not in a state that allows this
+│   ├── InvalidState         the job or GPU is not in a state that allows this
+│   └── EventsExpired        events that the reader has not seen are kept no longer (carries `first`)
 ├── Unavailable          the same request may succeed later
 │   ├── QueueFull            carries `retry_after_seconds`
 │   ├── NoModel              no worker has registered a model yet
@@ -49,6 +50,14 @@ class IdempotencyMismatch(Refused):
 
 class InvalidState(Refused):
     """The job or GPU is not in a state that allows this."""
+
+
+class EventsExpired(Refused):
+    """Events past the reader's position are kept no longer; `first` is the position of the oldest that is."""
+
+    def __init__(self, message: str, first: int) -> None:
+        super().__init__(message)
+        self.first = first
 
 
 class Unavailable(SchedulerError):

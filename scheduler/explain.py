@@ -1,104 +1,365 @@
-"""Why a job waits, where it stands and when it should start: pure functions of what the store knows."""
+"""Why a job waits: the first thing that holds it back, as things are now. Pure, no I/O.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Nothing here is remembered from one look to the next: a cause that is gone is not told, and holds nothing off.
+"""
 
-from scheduler.placement import Offer, fits, gib, ledger_free_bytes, memory_class, too_large
-from scheduler.records import Gpu, Job
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from scheduler import backfill, outlook
+from scheduler.backfill import Running
+from scheduler.line import Standing
+from scheduler.outlook import Pace, Span, Work
+from scheduler.placement import Offer, fits, gib, ledger_free_bytes, serves, too_large
+from scheduler.policy import Policy
+from scheduler.records import Gpu, Job, OpenLease, Reservation, Worker
 from scheduler.states import GpuState
+from scheduler.store.lines import Pause
+
+
+class Blocker(StrEnum):
+    """What a job waits for; the first that holds is the one told."""
+
+    NO_GPU = "no_gpu"  # no GPU runs its model with its plan
+    TOO_LARGE = "too_large"  # no GPU could hold it, even alone
+    QUEUE_PAUSED = "queue_paused"
+    DRAINING = "draining"  # all GPUs that fit are draining, drained or faulted
+    NOT_BEFORE = "not_before"  # its caller's wish
+    RETRY_BACKOFF = "retry_backoff"
+    NO_WORKER = "no_worker"  # no process is ready on a GPU that fits
+    MEMORY_UNKNOWN = "memory_unknown"
+    DISPATCHING = "dispatching"  # nothing but the jobs ahead of it
+    RESERVATION = "reservation"  # a GPU is kept for it
+    RESERVED = "reserved"  # the GPU with room is kept for an older job
+    NO_FREE_MEMORY = "no_free_memory"  # our own jobs and processes hold it
+    FOREIGN_MEMORY = "foreign_memory"  # somebody else does
+    BUSY = "busy"
 
 
 @dataclass(frozen=True, slots=True)
 class WaitReason:
-    """The first thing that holds a job back: a stable code, and a line with the numbers."""
+    """What holds a job back: a stable code, a line for people, the numbers, and what would clear it.
 
-    code: str
+    `details` goes into JSON as it is, but for times: those end in `_at`, and are seconds since 1970.
+    """
+
+    code: Blocker
     message: str
+    clears_when: str
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """A queued job's place: `position` 1 is next, `eta_seconds` until it should start (None: nobody can tell)."""
+    """A queued job's place (1 is next), why it waits, and when it should start and end.
+
+    `position_exact` is False for an estimated place. Times are seconds since 1970, None where nobody can tell;
+    `eta_seconds` is from now to the median start.
+    """
 
     position: int
-    eta_seconds: float | None
+    position_exact: bool
     wait: WaitReason
+    eta_seconds: float | None
+    start: Span | None
+    finish: Span | None
 
 
-def explain(job: Job, offers: Sequence[Offer], now: float, ahead: tuple[int, float], class_bytes: int) -> QueueInfo:
-    """Explain a queued job.
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is true for all jobs of one model and plan at one look: time, pause, and the pace of their attempts."""
 
-    `offers` are the GPUs that run the job's model with its plan, and its footprint there; `ahead` counts the jobs
-    ranked above it and sums their seconds.
+    now: float
+    pause: Pause | None
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """A worker that could run the job, on a GPU whose memory is known.
+
+    `free_bytes` is what the job could have now, `own_free_bytes` what it could if our own processes and jobs were all
+    that holds memory there. `free_after` is when it could start, in seconds; None if that cannot be told. `kept_for`
+    is a reservation that it would break.
     """
-    count, seconds = ahead
-    usable = [offer for offer in offers if _usable(offer, job, class_bytes)]
-    eta = None
-    if usable:
-        running = sum((1 - x.progress.fraction) * job.footprint.seconds for o in usable for x in o.gpu.leases)
-        eta = max(job.not_before - now, (seconds + running) / len(usable), 0.0)
-    return QueueInfo(count + 1, eta, _reason(job, offers, usable, now, count, class_bytes))
+
+    gpu: Gpu
+    idle: bool
+    need_bytes: int
+    free_bytes: int
+    own_free_bytes: int
+    free_after: float | None
+    kept_for: Reservation | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has no job, and the memory for this one."""
+        return self.idle and self.free_bytes >= self.need_bytes
 
 
-def _usable(offer: Offer, job: Job, class_bytes: int) -> bool:
-    gpu = offer.gpu
-    serves = any(w.model == job.model and w.ready for w in gpu.workers)
-    return gpu.state is GpuState.ACTIVE and gpu.online and serves and fits(offer, class_bytes)
+def explain(job: Job, offers: Sequence[Offer], standing: Standing, moment: Moment, policy: Policy) -> QueueInfo:
+    """Explain a queued job; `offers` are the GPUs that run its model with its plan."""
+    fitting = [offer.gpu for offer in offers if fits(offer, policy.memory_class_bytes)]
+    usable = [gpu for gpu in fitting if gpu.state is GpuState.ACTIVE and gpu.online and _ready_workers(gpu, job)]
+    seats = [seat for gpu in usable for seat in _seats(gpu, job, moment, policy)]
+    wait = (
+        _out_of_reach(job, offers, fitting, policy)
+        or _not_now(job, fitting, moment)
+        or _unusable(job, fitting, usable, seats)
+        or _held_back(job, seats, standing, moment.now)
+    )
+    begin = None if moment.pause else _start(job, seats, standing, moment)
+    position, exact = standing.ahead + 1, standing.exact
+    if begin is None:
+        return QueueInfo(position, exact, wait, eta_seconds=None, start=None, finish=None)
+    end = outlook.finish(begin, job.footprint.seconds, moment.pace)
+    return QueueInfo(position, exact, wait, begin.p50, begin.shifted(moment.now), end.shifted(moment.now))
 
 
-def _reason(
-    job: Job, offers: Sequence[Offer], usable: Sequence[Offer], now: float, ahead: int, class_bytes: int
-) -> WaitReason:
-    fitting = [offer for offer in offers if fits(offer, class_bytes)]
-    active = [offer for offer in fitting if offer.gpu.state is GpuState.ACTIVE]
+def _ready_workers(gpu: Gpu, job: Job) -> list[Worker]:
+    return [worker for worker in gpu.workers if worker.ready and serves(worker, job.model)]
+
+
+def _seats(gpu: Gpu, job: Job, moment: Moment, policy: Policy) -> list[_Seat]:
+    return [] if _memory_problem(gpu) else [_seat(gpu, one, job, moment, policy) for one in _ready_workers(gpu, job)]
+
+
+def _seat(gpu: Gpu, worker: Worker, job: Job, moment: Moment, policy: Policy) -> _Seat:
+    need = job.memory_class * policy.memory_class_bytes
+    # Another model takes the place of the worker's own one.
+    load = 0 if worker.model == job.model else job.footprint.model_bytes - worker.resident_bytes
+    info, measured = gpu.info, gpu.sample.free_bytes or 0
+    free = ledger_free_bytes(measured, info.total_bytes, info.headroom_bytes, gpu.reserved_bytes) - load
+    own_free = info.total_bytes - info.headroom_bytes - gpu.reserved_bytes - load
+    running = _running(gpu, moment.now, moment.pace.mean)
+    own_jobs = [run.remaining_seconds for lease, run in running if lease.worker_id == worker.id]
+    window = backfill.window(free, need, [run for _, run in running])
+    kept_for = _kept_for_another(gpu, job, free, need, moment.now, policy)
+    after = None if window is None else max([window.seconds, *own_jobs])
+    if after is not None and kept_for is not None:
+        after = max(after, kept_for.start_at - moment.now)
+    return _Seat(gpu, not own_jobs, need, free, own_free, after, kept_for)
+
+
+def _running(gpu: Gpu, now: float, pace: float) -> list[tuple[OpenLease, Running]]:
+    return [
+        (
+            lease,
+            Running(
+                lease.reserved_bytes,
+                backfill.remaining_seconds(
+                    lease.predicted_seconds * pace, lease.progress.fraction, now - lease.progress_at
+                ),
+            ),
+        )
+        for lease in gpu.leases
+    ]
+
+
+def _kept_for_another(gpu: Gpu, job: Job, free: int, need: int, now: float, policy: Policy) -> Reservation | None:
+    """The reservation on a GPU that keeps this job from starting there now, as a claim would judge."""
+    kept = gpu.reservation
+    if kept is None or kept.job_id == job.id:
+        return None
+    window = backfill.window(free, kept.reserved_bytes, [run for _, run in _running(gpu, now, pace=1.0)])
+    if window is None or window.allows(job.footprint.seconds, need, policy.backfill_slack):
+        return None
+    return kept
+
+
+def _start(job: Job, seats: Sequence[_Seat], standing: Standing, moment: Moment) -> Span | None:
+    """When the job should start, in seconds from now."""
+    kept = _kept_for(job, seats)
+    if kept is not None:
+        after = 0.0 if any(seat.ready for seat in seats) else max(0.0, kept.start_at - moment.now)
+        return outlook.start([after], Work(), moment.pace)
+    free_after = [seat.free_after for seat in seats if seat.free_after is not None]
+    if not free_after:
+        return None
+    begin = outlook.start(free_after, standing.work, moment.pace)
+    least = job.not_before - moment.now
+    return Span(max(least, begin.p50), max(least, begin.p90))
+
+
+def _kept_for(job: Job, seats: Sequence[_Seat]) -> Reservation | None:
+    kept = [seat.gpu.reservation for seat in seats if seat.gpu.reservation is not None]
+    return next((one for one in kept if one.job_id == job.id), None)
+
+
+def _out_of_reach(job: Job, offers: Sequence[Offer], fitting: Sequence[Gpu], policy: Policy) -> WaitReason | None:
     if not offers:
-        return WaitReason("no_gpu", f"no GPU of the fleet runs {job.model} with plan {job.footprint.plan}")
+        return WaitReason(
+            Blocker.NO_GPU,
+            f"no GPU of the fleet runs {job.model} with plan {job.footprint.plan}",
+            "a GPU that runs this model with this plan registers",
+            {"model": job.model, "plan": job.footprint.plan},
+        )
     if not fitting:
-        return WaitReason("too_large", too_large(max(offers, key=lambda offer: offer.capacity_bytes), class_bytes))
-    if not active:
-        return WaitReason("draining", "; ".join(_state_of(offer.gpu) for offer in fitting))
-    if job.not_before > now:
+        largest = max(offers, key=lambda offer: offer.capacity_bytes)
         return WaitReason(
-            "retry_backoff", f"not before {job.not_before - now:.1f} s from now, after attempt {job.attempts}"
+            Blocker.TOO_LARGE,
+            too_large(largest, policy.memory_class_bytes),
+            "a GPU registers that can give a job so much memory",
+            {
+                "gpu": largest.gpu.info.id,
+                "needed_bytes": job.memory_class * policy.memory_class_bytes,
+                "capacity_bytes": max(0, largest.capacity_bytes),
+            },
         )
+    return None
+
+
+def _not_now(job: Job, fitting: Sequence[Gpu], moment: Moment) -> WaitReason | None:
+    pause = moment.pause
+    if pause is not None:
+        return WaitReason(
+            Blocker.QUEUE_PAUSED,
+            f"the queue is paused ({pause.reason})",
+            "the queue is resumed",
+            {"paused_at": pause.paused_at, "reason": pause.reason, "actor": pause.actor},
+        )
+    if all(gpu.state is not GpuState.ACTIVE for gpu in fitting):
+        return WaitReason(
+            Blocker.DRAINING,
+            "; ".join(f"GPU {gpu.info.id} is {gpu.state.value} ({gpu.reason})" for gpu in fitting),
+            "one of these GPUs is resumed",
+            {"gpus": [{"gpu": gpu.info.id, "state": gpu.state.value, "reason": gpu.reason} for gpu in fitting]},
+        )
+    seconds = job.not_before - moment.now
+    if seconds <= 0:
+        return None
+    if job.attempts:
+        return WaitReason(
+            Blocker.RETRY_BACKOFF,
+            f"not before {seconds:.1f} s from now, after attempt {job.attempts}",
+            "that time has come",
+            {"until_at": job.not_before, "attempts": job.attempts, "max_attempts": job.max_attempts},
+        )
+    return WaitReason(
+        Blocker.NOT_BEFORE,
+        f"not before {seconds:.1f} s from now, as asked for",
+        "that time has come",
+        {"until_at": job.not_before},
+    )
+
+
+def _unusable(job: Job, fitting: Sequence[Gpu], usable: Sequence[Gpu], seats: Sequence[_Seat]) -> WaitReason | None:
     if not usable:
+        states = {gpu.info.id: _readiness(gpu, job.model) for gpu in fitting if gpu.state is GpuState.ACTIVE}
+        told = "; ".join(f"GPU {gpu_id} {state}" for gpu_id, state in states.items())
         return WaitReason(
-            "no_worker",
-            f"no worker is ready for {job.model}: " + "; ".join(_readiness(o.gpu, job.model) for o in active),
+            Blocker.NO_WORKER,
+            f"no worker is ready for {job.model}: {told}",
+            "a worker is ready on one of these GPUs",
+            {"gpus": [{"gpu": gpu_id, "state": state} for gpu_id, state in states.items()]},
         )
-    return _shortage(job, usable, ahead, class_bytes)
+    if not seats:
+        problems = {gpu.info.id: _memory_problem(gpu) for gpu in usable}
+        return WaitReason(
+            Blocker.MEMORY_UNKNOWN,
+            "; ".join(f"{gpu_id}: {problem}" for gpu_id, problem in problems.items()),
+            "the free memory of one of these GPUs can be measured",
+            {"gpus": [{"gpu": gpu_id, "problem": problem} for gpu_id, problem in problems.items()]},
+        )
+    return None
 
 
-def _shortage(job: Job, usable: Sequence[Offer], ahead: int, class_bytes: int) -> WaitReason:
-    problems = [f"{o.gpu.info.id}: {problem}" for o in usable if (problem := _memory_problem(o.gpu))]
-    if len(problems) == len(usable):
-        return WaitReason("memory_unknown", "; ".join(problems))
-    if all(len(o.gpu.leases) >= len(o.gpu.workers) for o in usable):
-        jobs = sum(len(o.gpu.leases) for o in usable)
-        return WaitReason("busy", f"all GPUs that fit are busy with {jobs} running, {ahead} queued ahead")
-    need = memory_class(job.footprint.working_bytes, class_bytes) * class_bytes
-    free = max(_free_bytes(o.gpu) for o in usable if not _memory_problem(o.gpu))
-    if free < need:
-        return WaitReason("no_free_memory", f"needs {gib(need)} beside the resident model, {gib(free)} are free now")
-    return WaitReason("dispatching", f"starts after {ahead} queued ahead" if ahead else "next to start")
+def _held_back(job: Job, seats: Sequence[_Seat], standing: Standing, now: float) -> WaitReason:
+    free = [seat for seat in seats if seat.ready and seat.kept_for is None]
+    kept = _kept_for(job, seats)
+    if free:
+        return WaitReason(
+            Blocker.DISPATCHING,
+            f"starts after {_ahead(standing)}" if standing.ahead and kept is None else "next to start",
+            "a worker has taken the jobs ahead and then this one",
+            {"ahead": standing.ahead, "gpus": _ids(free)},
+        )
+    if kept is not None:
+        return _reservation(kept, seats, now)
+    broken = next((seat for seat in seats if seat.ready), None)
+    if broken is not None and broken.kept_for is not None:
+        return _reserved(broken, broken.kept_for, now)
+    idle = [seat for seat in seats if seat.idle]
+    if idle:
+        return _shortage(max(idle, key=lambda seat: seat.free_bytes))
+    leases = {lease.job_id for seat in seats for lease in seat.gpu.leases}
+    return WaitReason(
+        Blocker.BUSY,
+        f"all GPUs that fit are busy with {len(leases)} running, {_ahead(standing)}",
+        "enough of the jobs that run and are ahead have ended",
+        {"running": len(leases), "ahead": standing.ahead, "gpus": _ids(seats)},
+    )
+
+
+def _reservation(kept: Reservation, seats: Sequence[_Seat], now: float) -> WaitReason:
+    gpu = next(seat.gpu.info.id for seat in seats if seat.gpu.reservation is kept)
+    return WaitReason(
+        Blocker.RESERVATION,
+        f"GPU {gpu} is reserved for it, with {gib(kept.reserved_bytes)} from about {_in(kept.start_at - now)}",
+        "the jobs that run there have freed that memory",
+        {"gpu": gpu, "needed_bytes": kept.reserved_bytes, "start_at": kept.start_at},
+    )
+
+
+def _reserved(seat: _Seat, kept: Reservation, now: float) -> WaitReason:
+    return WaitReason(
+        Blocker.RESERVED,
+        f"GPU {seat.gpu.info.id} is kept for the older job {kept.job_id}, which needs {gib(kept.reserved_bytes)} "
+        f"from about {_in(kept.start_at - now)}",
+        "that job has started, or is gone",
+        {
+            "gpu": seat.gpu.info.id,
+            "job_id": kept.job_id,
+            "start_at": kept.start_at,
+            "reserved_bytes": kept.reserved_bytes,
+            "needed_bytes": seat.need_bytes,
+            "free_bytes": seat.free_bytes,
+        },
+    )
+
+
+def _shortage(seat: _Seat) -> WaitReason:
+    gpu, free = seat.gpu.info.id, max(0, seat.free_bytes)
+    numbers = {"gpu": gpu, "needed_bytes": seat.need_bytes, "free_bytes": free}
+    told = f"needs {gib(seat.need_bytes)} beside the resident model, {gib(free)} are free now on GPU {gpu}"
+    if seat.own_free_bytes >= seat.need_bytes:
+        foreign = seat.own_free_bytes - seat.free_bytes
+        return WaitReason(
+            Blocker.FOREIGN_MEMORY,
+            f"{told}: {gib(foreign)} are held by something that is none of our jobs",
+            "whatever holds that memory gives it back",
+            numbers | {"foreign_bytes": foreign},
+        )
+    held = sum(lease.reserved_bytes for lease in seat.gpu.leases)
+    return WaitReason(
+        Blocker.NO_FREE_MEMORY,
+        f"{told}: {gib(held)} are promised to {len(seat.gpu.leases)} running",
+        "enough of the jobs that run there have ended",
+        numbers | {"promised_bytes": held, "running": len(seat.gpu.leases)},
+    )
+
+
+def _ahead(standing: Standing) -> str:
+    return f"{'' if standing.exact else 'about '}{standing.ahead} queued ahead"
+
+
+def _in(seconds: float) -> str:
+    return f"{seconds:.0f} s from now" if seconds >= 1 else "now"
+
+
+def _ids(seats: Sequence[_Seat]) -> list[str]:
+    return list(dict.fromkeys(seat.gpu.info.id for seat in seats))
 
 
 def _memory_problem(gpu: Gpu) -> str | None:
     return gpu.sample.problem or (None if gpu.sample.free_bytes is not None else "not measured yet")
 
 
-def _free_bytes(gpu: Gpu) -> int:
-    info = gpu.info
-    return ledger_free_bytes(gpu.sample.free_bytes or 0, info.total_bytes, info.headroom_bytes, gpu.reserved_bytes)
-
-
-def _state_of(gpu: Gpu) -> str:
-    return f"GPU {gpu.info.id} is {gpu.state.value} ({gpu.reason})"
-
-
 def _readiness(gpu: Gpu, model: str) -> str:
     if not gpu.online:
-        return f"GPU {gpu.info.id} is offline"
-    if any(worker.model == model for worker in gpu.workers):
-        return f"GPU {gpu.info.id} is loading it"
-    return f"GPU {gpu.info.id} has no worker for it"
+        return "is offline"
+    if any(serves(worker, model) for worker in gpu.workers):
+        return "is loading it"
+    return "has no worker for it"

@@ -1,18 +1,20 @@
 """The GPUs and their workers: registration, samples, drain and resume."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from scheduler import drains
+from scheduler.drains import REASON_MAX_CHARS, DrainOrder, DrainPreview
 from scheduler.errors import NotFound
+from scheduler.hangs import WorkerLook
 from scheduler.leases import Leases
-from scheduler.params import check_text
 from scheduler.policy import Policy
 from scheduler.records import Gpu, GpuInfo, GpuSample, ServedModel, Worker
-from scheduler.states import GpuState
+from scheduler.states import DrainMode, GpuState, OnDeadline
+from scheduler.store import drains as drain_rows
 from scheduler.store import machines
 from scheduler.store.database import Database
+from scheduler.upkeep import Upkeep
 from scheduler.wakeup import JOBS_WAITING, Wakeup
-
-REASON_MAX_CHARS = 500
 
 
 class Fleet:
@@ -23,6 +25,7 @@ class Fleet:
         self._policy = policy
         self._wakeup = wakeup
         self._leases = leases
+        self.upkeep = Upkeep(database, policy, wakeup, leases)
 
     def register(self, model: ServedModel, gpus: Iterable[GpuInfo]) -> None:
         """Register one host's model and GPUs together; the state of a known GPU (a drain) is kept."""
@@ -33,17 +36,21 @@ class Fleet:
                 machines.upsert_gpu(conn, info, now)
 
     def sample(self, gpu_id: str, look: GpuSample) -> None:
-        """Record the latest look at a GPU, which also shows that its supervisor lives."""
+        """Record the latest look at a GPU, which also shows that its supervisor lives.
+
+        Raises `NotFound` for a GPU that was forgotten meanwhile: it has to be registered again.
+        """
         with self._database.write() as conn:
-            machines.sample(conn, gpu_id, look, self._database.now(conn))
+            if not machines.sample(conn, gpu_id, look, self._database.now(conn)):
+                raise NotFound(f"no GPU {gpu_id}")
 
     def register_worker(self, worker: Worker) -> None:
-        """Register a worker process, or update its readiness and resident bytes."""
+        """Register a worker process, or update its readiness and resident bytes; raises `NotFound`."""
         with self._database.write() as conn:
-            machines.lock_gpu(conn, worker.gpu_id)  # or a drain could settle while this commits
+            gpu = machines.lock_gpu(conn, worker.gpu_id)  # or a drain could settle while this commits
             now = self._database.now(conn)
             machines.upsert_worker(conn, worker, now)
-            machines.reopen_drain(conn, worker.gpu_id, now)
+            drain_rows.reopen(conn, gpu, now)
         self._wakeup.notify(JOBS_WAITING)
 
     def touch_worker(self, worker_id: str) -> bool:
@@ -56,9 +63,15 @@ class Fleet:
         jobs = self._leases.expire_worker(worker_id)
         with self._database.write() as conn:
             machines.delete_worker(conn, worker_id)
-            machines.settle_drains(conn, self._database.now(conn))
+        self.upkeep.settle_drains()
         self._wakeup.notify(JOBS_WAITING)
         return jobs
+
+    def look_at_worker(self, gpu_id: str, worker_id: str) -> WorkerLook:
+        """Return a worker's signs of life, for `hangs.WorkerWatch`; it only reads."""
+        with self._database.read() as conn:
+            seen_at, condemned, stints = machines.vital_signs(conn, gpu_id, worker_id)
+            return WorkerLook(self._database.now(conn), seen_at, condemned, tuple(stints))
 
     def drop_silent_workers(self) -> list[str]:
         """Give up workers without a sign of life; returns their ids. Their leases run out by themselves."""
@@ -72,54 +85,86 @@ class Fleet:
                     dropped.append(worker_id)
         return dropped
 
-    def settle_drains(self) -> list[str]:
-        """Call each draining GPU that is empty drained; returns their ids. The reaper's call."""
-        with self._database.write() as conn:
-            return machines.settle_drains(conn, self._database.now(conn))
-
     def gpus(self) -> list[Gpu]:
-        """Return every GPU ever registered, by id."""
-        with self._database.read() as conn:
-            return machines.gpus(conn, online_since=self._database.now(conn) - self._policy.worker_ttl_seconds)
+        """Return every GPU that is registered, by id."""
+        return self._look()
 
     def gpu(self, gpu_id: str) -> Gpu:
         """Return one GPU; raises `NotFound`."""
-        found = [gpu for gpu in self.gpus() if gpu.info.id == gpu_id]
-        if not found:
-            raise NotFound(f"no GPU {gpu_id[:80]}")
-        return found[0]
+        return self._some([gpu_id])[0]
 
-    def drain(self, gpu_id: str, reason: str, actor: str) -> Gpu:
-        """Give a GPU no new jobs; it is `drained` once its running jobs have ended and its process is gone.
+    def drain(
+        self,
+        gpu_id: str,
+        reason: str,
+        actor: str,
+        *,
+        mode: DrainMode = DrainMode.FINISH,
+        deadline_seconds: float | None = None,
+        on_deadline: OnDeadline = OnDeadline.CHECKPOINT,
+        resume_after_seconds: float | None = None,
+    ) -> Gpu:
+        """Give one GPU no new jobs, and empty it: see `drain_all`."""
+        order = DrainOrder(reason, actor, mode, deadline_seconds, on_deadline, resume_after_seconds)
+        return self.drain_all([gpu_id], order)[0]
 
-        Asking again only replaces the reason. Raises `NotFound`, or `InvalidParameter` without a reason.
+    def drain_all(self, gpu_ids: Sequence[str], order: DrainOrder) -> list[Gpu]:
+        """Give these GPUs no new jobs, and empty them: all in one transaction, or none.
+
+        Each is `drained` once its running jobs have ended and its processes are gone. Mode `checkpoint`, and a deadline
+        with it, asks for the jobs back at their next step; a deadline with `kill` takes them back and has their process
+        killed. Either way no attempt is burned. Asking again replaces reason, mode, deadline and the time to resume,
+        which count from then; a drained GPU stays drained, and a job that was asked for stays asked for.
+
+        Raises `NotFound`, or `InvalidParameter` for a field outside its limit.
         """
-        reason = reason.strip()
-        check_text("reason", reason, required=True, max_chars=REASON_MAX_CHARS)
+        order = order.checked()
         with self._database.write() as conn:
-            now = self._database.now(conn)
-            gpu = machines.lock_gpu(conn, gpu_id)
-            if gpu.state in (GpuState.DRAINING, GpuState.DRAINED):
-                machines.set_state(conn, gpu_id, GpuState(gpu.state), reason, actor, gpu.state_changed_at)
-            else:
-                machines.set_state(conn, gpu_id, GpuState.DRAINING, reason, actor, now)
-            machines.settle_drains(conn, now)
+            locked, now = machines.lock_gpus(conn, gpu_ids), self._database.now(conn)
+            for gpu in locked:
+                drain_rows.begin(conn, gpu, order, now)
+                drain_rows.settle(conn, gpu.id, now)
         self._wakeup.notify(JOBS_WAITING)
-        return self.gpu(gpu_id)
+        return self._some(gpu_ids)
+
+    def drain_preview(self, gpu_ids: Sequence[str], order: DrainOrder) -> list[DrainPreview]:
+        """Return what `drain_all` would do to each GPU and its jobs, and change nothing; raises what it raises."""
+        order = order.checked()
+        with self._database.read() as conn:
+            now = self._database.now(conn)
+        return [drains.preview(gpu, order, now) for gpu in self._some(gpu_ids)]
 
     def resume(self, gpu_id: str, actor: str) -> Gpu:
         """Make a GPU `active` again, whatever took it out; raises `NotFound`."""
+        return self.resume_all([gpu_id], actor)[0]
+
+    def resume_all(self, gpu_ids: Sequence[str], actor: str) -> list[Gpu]:
+        """Make these GPUs `active` again, all in one transaction or none; raises `NotFound`."""
         with self._database.write() as conn:
-            gpu = machines.lock_gpu(conn, gpu_id)
-            if gpu.state != GpuState.ACTIVE:
-                machines.set_state(conn, gpu_id, GpuState.ACTIVE, None, actor, self._database.now(conn))
+            locked, now = machines.lock_gpus(conn, gpu_ids), self._database.now(conn)
+            for gpu in locked:
+                if gpu.state != GpuState.ACTIVE:
+                    drain_rows.resume(conn, gpu, actor, now)
         self._wakeup.notify(JOBS_WAITING)
-        return self.gpu(gpu_id)
+        return self._some(gpu_ids)
 
     def fault(self, gpu_id: str, reason: str) -> None:
-        """Take an active GPU out of service because it, or its worker, keeps failing."""
+        """Take an active GPU out of service, until it is resumed, because it or its worker keeps failing."""
         with self._database.write() as conn:
             gpu = machines.lock_gpu(conn, gpu_id)
             if gpu.state == GpuState.ACTIVE:
                 now = self._database.now(conn)
-                machines.set_state(conn, gpu_id, GpuState.FAULTED, reason[:REASON_MAX_CHARS], "supervisor", now)
+                drain_rows.fault(conn, gpu_id, reason[:REASON_MAX_CHARS], "supervisor", now)
+
+    def _some(self, gpu_ids: Sequence[str]) -> list[Gpu]:
+        """Return these GPUs, in this order; raises `NotFound`."""
+        found = {gpu.info.id: gpu for gpu in self._look(gpu_ids)}
+        for gpu_id in gpu_ids:
+            if gpu_id not in found:
+                raise NotFound(f"no GPU {gpu_id[:80]}")
+        return [found[gpu_id] for gpu_id in gpu_ids]
+
+    def _look(self, gpu_ids: Sequence[str] | None = None) -> list[Gpu]:
+        with self._database.read() as conn:
+            online_since = self._database.now(conn) - self._policy.worker_ttl_seconds
+            return machines.gpus(conn, online_since=online_since, gpu_ids=gpu_ids)

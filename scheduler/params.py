@@ -1,7 +1,7 @@
 """A job's generation parameters and the limits a model sets on them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from scheduler.errors import InvalidParameter
@@ -28,13 +28,15 @@ class VideoParams:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as plain JSON values."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build parameters from what `to_dict` returned; unknown keys of a later version are dropped."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        return cls(**{key: value for key, value in values.items() if key in _NAMES})
+
+
+_NAMES = tuple(field.name for field in fields(VideoParams))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scheduler.errors import Unschedulable
 from scheduler.footprint import Footprint
-from scheduler.records import Gpu
+from scheduler.records import Gpu, Worker
 from scheduler.states import GpuState
 
 _GIB = 2**30
@@ -37,9 +37,23 @@ def ledger_free_bytes(measured_free_bytes: int, total_bytes: int, headroom_bytes
 
 
 def capacity_bytes(gpu: Gpu, model: str, model_bytes: int) -> int:
-    """Return the largest working set that `gpu` can give one job when nothing else runs there."""
-    resident = max([model_bytes, *(w.resident_bytes for w in gpu.workers if w.model == model)])
-    return gpu.info.total_bytes - gpu.info.headroom_bytes - resident
+    """Return the largest working set that `gpu` can give one job when nothing else runs there.
+
+    All processes stay resident meanwhile. One of them runs the job: it holds the model, whole at the latest when it is
+    ready, or loads it in place of its own. Where there is none yet, it will come beside the others.
+    """
+    held = sum(worker.resident_bytes for worker in gpu.workers)
+    resident = [
+        held - worker.resident_bytes + max(model_bytes, worker.resident_bytes if worker.model == model else 0)
+        for worker in gpu.workers
+        if serves(worker, model)
+    ]
+    return gpu.info.total_bytes - gpu.info.headroom_bytes - min(resident, default=held + model_bytes)
+
+
+def serves(worker: Worker, model: str) -> bool:
+    """Tell whether a worker runs jobs of `model`, be it after loading it."""
+    return worker.model == model or model in worker.can_load
 
 
 def choose(offers: Iterable[Offer], class_bytes: int) -> Offer:

@@ -1,6 +1,21 @@
-"""Weight and rank: the order of the queue as two numbers that never need rewriting."""
+"""Weight and rank: the order of the queue as two numbers that never need rewriting.
+
+The rank is static: every job ages alike, so the difference of two ranks never changes, and one index serves the order
+for ever. The time in it is the *virtual* submit time. For a tenant without a share it is the moment the job became
+ready; for one with a share it is `max(that moment, the tenant's clock)`, and each submit moves the clock on by the
+job's seconds over the share. A flood so ages only itself: its thousandth job counts as submitted when its owner's share
+would have come to it, and a neighbour's first job is not behind it.
+
+**The bound on overtaking.** Under `weighted` a later job L goes before an earlier job E only if its virtual submit time
+is less than `tau * ln(weight_L / weight_E)` seconds after E's; under `shortest_first` the same holds with
+`priority / seconds` for the weight; under `fifo` never. What comes later than that goes behind E, whatever its weight,
+so the work that can still overtake E is bounded from the moment that E is queued. `tau = inf` orders by weight alone,
+and bounds nothing.
+"""
 
 import math
+
+from scheduler.policy import Order
 
 _GIB = 2**30
 
@@ -10,12 +25,23 @@ def weight(est_seconds: float, est_vram_bytes: int, priority: float) -> float:
     return est_seconds / (est_vram_bytes / _GIB) * priority
 
 
-def rank(job_weight: float, submitted_at: float, tau_seconds: float) -> float:
-    """Return the static sort key `ln(weight) - submitted_at / tau`; the highest goes first.
+def rank(
+    order: Order, *, job_weight: float, est_seconds: float, priority: float, virtual_at: float, tau_seconds: float
+) -> float:
+    """Return the static sort key; the highest goes first, the smaller id among equals.
 
-    Every job's age grows alike, so ageing need not be recomputed: the difference of two ranks is constant.
-    A later job L overtakes an earlier job E only if it was submitted less than
-    `tau * ln(weight_L / weight_E)` seconds after it, which bounds every wait. `tau = inf` orders by
-    weight alone.
+    `weighted`: `ln(weight) - virtual_at / tau`. `shortest_first`: `ln(priority / seconds) - virtual_at / tau`.
+    `fifo`: `-virtual_at`.
     """
-    return math.log(job_weight) - submitted_at / tau_seconds
+    if order is Order.FIFO:
+        return -virtual_at
+    merit = job_weight if order is Order.WEIGHTED else priority / est_seconds
+    return math.log(merit) - virtual_at / tau_seconds
+
+
+def overtaking_seconds(later_merit: float, earlier_merit: float, tau_seconds: float) -> float:
+    """Return how long after an earlier job a later one may come and still go first; 0 or less: never.
+
+    The merit is the weight under `weighted`, and `priority / seconds` under `shortest_first`.
+    """
+    return tau_seconds * math.log(later_merit / earlier_merit)

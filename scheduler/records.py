@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from scheduler.footprint import Footprint
 from scheduler.params import VideoParams
-from scheduler.states import GpuState, JobStatus, Outcome, Stage
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class NewJob:
     priority: float = 1.0
     metadata: Mapping[str, str] = field(default_factory=dict)
     tenant: str = "default"
+    not_before: float = 0.0  # seconds since 1970 by the database's clock; 0: at once
     idempotency_key: str | None = None
     payload_sha256: str = ""  # what the idempotency key vouches for
 
@@ -79,13 +80,16 @@ class Job:
     priority: float
     footprint: Footprint
     weight: float
+    virtual_at: float  # the submit time that the rank goes by
     rank: float
+    memory_class: int
     status: JobStatus
     version: tuple[int, int]  # grows with every change: (transition, progress report)
     progress: Progress | None
     attempts: int
     max_attempts: int
-    not_before: float
+    not_before: float  # 0: it may be claimed
+    ready_at: float  # when it could first be claimed, or will be
     cancel_requested: bool
     gpu_id: str | None
     measured: Measured | None
@@ -173,7 +177,8 @@ class GpuSample:
 class Worker:
     """A process that owns (a share of) a GPU. `resident_bytes` is its context and weights.
 
-    Until it is `ready` it loads, and `resident_bytes` is what it is expected to need.
+    Until it is `ready` it loads, and `resident_bytes` is what it is expected to need. `model` is the one it holds;
+    it would replace it by one of `can_load` for a job.
     """
 
     id: str
@@ -182,18 +187,49 @@ class Worker:
     model: str
     resident_bytes: int
     ready: bool
+    can_load: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLease:
-    """An open lease as the operator sees it."""
+    """An open lease as the operator sees it. `progress_at` is when its progress last moved."""
 
     job_id: str
     fence: int
     worker_id: str
     reserved_bytes: int
+    started_at: float
+    predicted_seconds: float
     expires_at: float
+    release_requested: bool  # the worker has been asked to give the job back
+    progress_at: float
     progress: Progress
+
+    @property
+    def remaining_seconds(self) -> float:
+        """What is left of the prediction, by the progress made."""
+        return (1.0 - self.progress.fraction) * self.predicted_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a GPU is being emptied. Times are seconds since 1970, by the database's clock; None: never."""
+
+    mode: DrainMode
+    asked_at: float
+    deadline_at: float | None
+    on_deadline: OnDeadline
+    resume_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A GPU kept for a job that has waited too long; `start_at` is when it should have the memory."""
+
+    job_id: str
+    reserved_bytes: int
+    start_at: float
+    made_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +244,8 @@ class Gpu:
     sample: GpuSample
     seen_at: float
     online: bool  # its supervisor reported within the time to live
+    drain: Drain | None
+    reservation: Reservation | None
     workers: tuple[Worker, ...]
     leases: tuple[OpenLease, ...]
 

@@ -6,9 +6,13 @@ from types import TracebackType
 from typing import Self
 
 from scheduler.blobs import BlobStore, open_blobs
+from scheduler.control import QueueControl
 from scheduler.errors import StoreUnreachable
+from scheduler.events import Events
 from scheduler.fleet import Fleet
 from scheduler.leases import Leases
+from scheduler.policy import Policy
+from scheduler.pruner import Pruner
 from scheduler.queue import Queue
 from scheduler.reaper import Reaper
 from scheduler.settings import StoreSettings
@@ -28,8 +32,11 @@ class Scheduler:
     queue: Queue
     leases: Leases
     fleet: Fleet
+    control: QueueControl
     reaper: Reaper
     sweeper: Sweeper
+    events: Events
+    pruner: Pruner
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Self:
@@ -37,14 +44,28 @@ class Scheduler:
         _make_private(settings)
         database = Database(settings.resolved_database_url)
         migrate(database)
-        policy = settings.policy()
-        wakeup = Wakeup(settings.data_dir)
+        wakeup = Wakeup(settings.data_dir, database.url)
+        return cls.assemble(database, open_blobs(settings.resolved_blob_url), wakeup, settings.policy())
+
+    @classmethod
+    def assemble(cls, database: Database, blobs: BlobStore, wakeup: Wakeup, policy: Policy) -> Self:
+        """Return the services on a migrated database, under `policy`."""
         queue = Queue(database, policy, wakeup)
         leases = Leases(database, policy, wakeup)
         fleet = Fleet(database, policy, wakeup, leases)
-        reaper = Reaper(database, policy, queue, leases, fleet)
-        blobs = open_blobs(settings.resolved_blob_url)
-        return cls(database, blobs, wakeup, queue, leases, fleet, reaper, Sweeper(database, blobs))
+        return cls(
+            database=database,
+            blobs=blobs,
+            wakeup=wakeup,
+            queue=queue,
+            leases=leases,
+            fleet=fleet,
+            control=QueueControl(database, policy, wakeup),
+            reaper=Reaper(database, policy, queue, leases, fleet),
+            sweeper=Sweeper(database, blobs),
+            events=Events(database, policy),
+            pruner=Pruner(database, blobs, policy),
+        )
 
     def close(self) -> None:
         """Close connections and sockets."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from scheduler.policy import MIB, Policy
+from scheduler.policy import MIB, Order, Policy
 from scheduler.store.database import sqlite_url
 
 _SECTIONS = ("frontend", "worker")
@@ -30,11 +30,19 @@ class StoreSettings(BaseSettings):
     )
     database_url: str | None = Field(None, description="sqlite:///… or postgresql://…; default: SQLite in data_dir")
     blob_url: str | None = Field(None, description="file:///… or s3://bucket/prefix; default: a folder in data_dir")
+    queue_order: Order = Field(
+        Order.WEIGHTED, description="weighted (seconds / GiB * priority), fifo or shortest_first"
+    )
     tau_seconds: float = Field(600.0, gt=0, description="Ageing: how fast waiting makes up for weight")
     memory_class_bytes: int = Field(64 * MIB, ge=MIB, description="Footprints are rounded up to a multiple of this")
     lease_seconds: float = Field(10.0, ge=1, description="Silence after which an attempt counts as dead")
     max_attempts: int = Field(3, ge=1, description="Attempts before a failing job is given up")
     max_queued: int = Field(10_000, ge=1, description="Jobs that may wait; more are answered 429")
+    reserve_after_seconds: float = Field(
+        300.0, ge=0, description="A job that memory holds back for longer gets a GPU reserved"
+    )
+    hang_seconds: float = Field(120.0, gt=0, description="No progress for so long, at least, counts as hung")
+    retention_days: float = Field(90.0, gt=0, description="How long ended jobs, their files and events are kept")
     shutdown_seconds: float = Field(60.0, gt=0, description="How long a worker may take to end its step and exit")
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="auto: console on a terminal")
 
@@ -61,12 +69,16 @@ class StoreSettings(BaseSettings):
     def policy(self) -> Policy:
         """Return the queue's policy."""
         return Policy(
+            order=self.queue_order,
             tau_seconds=self.tau_seconds,
             memory_class_bytes=self.memory_class_bytes,
             lease_seconds=self.lease_seconds,
             worker_ttl_seconds=self.lease_seconds,
             max_attempts=self.max_attempts,
             max_queued=self.max_queued,
+            reserve_after_seconds=self.reserve_after_seconds,
+            hang_seconds=self.hang_seconds,
+            retention_seconds=self.retention_days * 86_400,
         )
 
     @classmethod

@@ -48,6 +48,28 @@ class GpuState(StrEnum):
     FAULTED = "faulted"
 
 
+class Directive(StrEnum):
+    """What a worker hears when it reports."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"  # the caller wants the job no more
+    RELEASE = "release"  # give the job back to the queue, unharmed
+
+
+class DrainMode(StrEnum):
+    """What a drain does with running jobs."""
+
+    FINISH = "finish"  # they end first
+    CHECKPOINT = "checkpoint"  # they stop at their next step and go back to the queue
+
+
+class OnDeadline(StrEnum):
+    """What a drain does with jobs that still run at its deadline."""
+
+    CHECKPOINT = "checkpoint"
+    KILL = "kill"  # their process is killed; the jobs go back to the queue
+
+
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     # claim, cancel, and the reaper's verdict on a job that fits no GPU
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}),

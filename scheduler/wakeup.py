@@ -1,7 +1,8 @@
-"""Wake-ups between the processes of one machine: a hint that something changed. Polling stays the truth.
+"""Wake-ups between processes: a hint that something changed. Polling stays the truth.
 
-Each listener binds a Unix datagram socket in a private folder; `notify` sends the topic to all of them. A datagram
-that is lost, or a listener on another machine, only costs the next poll's interval.
+Each listener binds a Unix datagram socket in a private folder; `notify` sends the topic to all of them. On PostgreSQL
+it also goes to every other machine through the database, where each process hands what arrives to its own listeners. A
+wake-up that is lost only costs the next poll's interval.
 """
 
 import errno
@@ -9,19 +10,29 @@ import os
 import secrets
 import select
 import socket
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+from sqlalchemy.engine import URL
 
 from scheduler.errors import StoreUnreachable
+from scheduler.notify import Notifier
+from scheduler.outbox import Channel
 
 DISPATCH = "dispatch"  # the channel workers and supervisors listen on
 CHANGES = "changes"  # the channel of those who watch jobs
 JOBS_WAITING = "jobs-waiting"  # a job may be claimable; a GPU's state may have changed
+ANY_JOB = "any-job"  # which jobs have changed is not known: look at all
 _JOB = "job:"
-_MAX_DATAGRAM = 256
+_BETWEEN_MACHINES = {
+    DISPATCH: Channel("reelq_dispatch", anything=JOBS_WAITING, gather_seconds=0.005),
+    CHANGES: Channel("reelq_changes", anything=ANY_JOB, gather_seconds=0.02),
+}
+_MAX_DATAGRAM_BYTES = 8192  # more than a payload of NOTIFY
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def job_topic(job_id: str) -> str:
@@ -35,38 +46,69 @@ def job_of(topic: str) -> str | None:
 
 
 class Wakeup:
-    """The meeting point of all processes that share one data directory."""
+    """The meeting point of all processes that share one data directory and, on PostgreSQL, one database.
 
-    def __init__(self, data_dir: Path) -> None:
+    `database` is the URL of the database; None keeps to the data directory.
+    """
+
+    def __init__(self, data_dir: Path, database: URL | None = None) -> None:
         self._folder = _private_folder(data_dir / "run")
         self._handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
+        self._name = secrets.token_hex(4)
+        self._notifier: Notifier | None = None
+        if database is not None and database.get_backend_name() == "postgresql":
+            self._notifier = Notifier(database, _origin(self._folder), _BETWEEN_MACHINES, self._deliver)
 
     def notify(self, topic: str) -> None:
         """Send `topic` to every listener of its channel; never blocks and never fails the caller."""
         channel = DISPATCH if topic == JOBS_WAITING else CHANGES
-        for path in self._folder.glob(f"{channel}-*.sock"):
-            try:
-                self._sender.sendto(topic.encode(), self._address(path))
-            except OSError as error:
-                if error.errno == errno.ECONNREFUSED and not psutil.pid_exists(_maker(path)):
-                    path.unlink(missing_ok=True)  # its process was killed
-                # Otherwise its buffer is full: it has wake-ups enough.
+        self._send(topic, (name for name in self._sockets() if name.startswith(f"{channel}-")))
+        if self._notifier is not None:
+            self._notifier.send(channel, topic)
 
     def listen(self, channel: str) -> "Listener":
-        """Return a listener that hears every `notify` on `channel` from now on."""
-        path = self._folder / f"{channel}-{os.getpid()}-{secrets.token_hex(4)}.sock"
-        return Listener(path, self._address(path))
+        """Return a listener that hears every `notify` on `channel` from now on.
+
+        Where other machines can be heard it also hears, now and whenever they may have been missed, `JOBS_WAITING` on
+        `DISPATCH` and `ANY_JOB` on `CHANGES`.
+        """
+        path = self._folder / f"{channel}-{os.getpid()}-{self._name}{secrets.token_hex(4)}.sock"
+        listener = Listener(path, self._address(path.name))
+        if self._notifier is not None:
+            self._notifier.listen(channel)
+        return listener
 
     def close(self) -> None:
-        """Release the sending socket and the folder."""
+        """Let what is on its way to other machines leave, then release connection, socket and folder."""
+        if self._notifier is not None:
+            self._notifier.close()
         self._sender.close()
         os.close(self._handle)
 
-    def _address(self, path: Path) -> str:
+    def _deliver(self, channel: str, topics: Collection[str]) -> None:
+        """Hand what came from another machine to this object's own listeners."""
+        mine = f"{channel}-{os.getpid()}-{self._name}"
+        self._send("\n".join(topics), (name for name in self._sockets() if name.startswith(mine)))
+
+    def _sockets(self) -> list[str]:
+        """The names of all listeners' sockets."""
+        # This is on every commit's way, and Path.glob would take ten times as long.
+        return [name for name in os.listdir(self._handle) if name.endswith(".sock")]  # noqa: PTH208
+
+    def _send(self, topics: str, names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                self._sender.sendto(topics.encode(), self._address(name))
+            except OSError as error:
+                if error.errno == errno.ECONNREFUSED and not psutil.pid_exists(_maker(name)):
+                    (self._folder / name).unlink(missing_ok=True)  # its process was killed
+                # Otherwise its buffer is full: it has wake-ups enough.
+
+    def _address(self, name: str) -> str:
         """A socket address holds 107 bytes; through the open folder, a path of any length fits (Linux)."""
-        return f"/proc/self/fd/{self._handle}/{path.name}"
+        return f"/proc/self/fd/{self._handle}/{name}"
 
 
 class Listener:
@@ -90,7 +132,7 @@ class Listener:
         topics = set()
         while True:
             try:
-                topics.add(self._socket.recv(_MAX_DATAGRAM).decode(errors="replace"))
+                topics.update(self._socket.recv(_MAX_DATAGRAM_BYTES).decode(errors="replace").split("\n"))
             except BlockingIOError:
                 return topics
 
@@ -108,9 +150,15 @@ class Listener:
         self.close()
 
 
-def _maker(path: Path) -> int:
+def _maker(name: str) -> int:
     """The process that made a socket `channel-pid-random.sock`."""
-    return int(path.name.split("-")[-2])
+    return int(name.split("-")[-2])
+
+
+def _origin(folder: Path) -> str:
+    """Name a folder on this kernel: whoever has the same one hears its datagrams, and nobody else does."""
+    status = folder.stat()
+    return f"{_BOOT_ID.read_text().strip()}:{status.st_dev}:{status.st_ino}"
 
 
 def _private_folder(folder: Path) -> Path:

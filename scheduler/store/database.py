@@ -1,28 +1,39 @@
 """One database, SQLite or PostgreSQL: connections, transactions and the clock that leases run on."""
 
+import select
 import sqlite3
-import threading
+from collections import namedtuple
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    DisconnectionError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scheduler.errors import SqliteTooOld, StorageFull, StoreUnreachable
+from scheduler.store.script import Trip
+from scheduler.store.turn import Turn
 
 # Before it, a WAL reset by one writer can lose what another has just committed (https://sqlite.org/wal.html).
 SQLITE_MINIMUM = (3, 51, 3)
 _BUSY_TIMEOUT_MS = 15_000
 # A client that vanishes in mid-transaction must not hold its row locks, nor a dead server its callers, for hours.
-_POSTGRES_LIMITS = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 10_000,  # milliseconds
-    "options": "-c idle_in_transaction_session_timeout=15s -c lock_timeout=15s -c statement_timeout=30s",
-}
+_POSTGRES_LIMITS = {"connect_timeout": 5, "tcp_user_timeout": 10_000}  # seconds, milliseconds
+_POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=15s -c lock_timeout=15s -c statement_timeout=30s"
+# To plan a claim takes longer than to run it, and it has one good plan, whatever its parameters.
+_PLAN_ONCE = " -c plan_cache_mode=force_generic_plan"
+_READ_ONLY = "25006"  # read_only_sql_transaction
 _ADVISORY_LOCK = 0x7265656C71  # "reelq"
 _FULL_MESSAGES = ("database or disk is full", "No space left on device", "could not extend file")
 
@@ -37,40 +48,74 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
-        self._writers = threading.Lock()
+        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url, _POSTGRES_OPTIONS)
+        self._trips = self._engine if self.is_sqlite else _postgres_trips_engine(self.url)
+        self._writers = _turn_of(self.url) if self.is_sqlite else None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that writes nothing; on SQLite it sees one snapshot, on PostgreSQL each statement its own."""
         with translated(), self._engine.connect() as conn:
             yield conn
+            conn.commit()  # psycopg forgets what it has prepared when it rolls back
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that commits when the block ends, or rolls back when it raises."""
-        if self.is_sqlite:
-            with self._turn(), translated(), self._engine.connect() as conn:
-                writing = conn.execution_options(reelq_write=True)
-                with writing.begin():
-                    yield writing
-        else:
-            with translated(), self._engine.begin() as conn:
-                yield conn
+        with self._turn(), translated(), self._engine.connect() as conn:
+            writing = conn.execution_options(reelq_write=True)
+            with writing.begin():
+                yield writing
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._writers.acquire(timeout=_BUSY_TIMEOUT_MS / 1000):
-            raise StoreUnreachable("the database cannot be used: another process holds its write lock")
+    def trip(self) -> Iterator[Trip]:
+        """Do what `write` does, on the driver itself: for the statements of `script`."""
+        with self._turn(), translated(), self._driver_errors():
+            pooled = self._trips.raw_connection()
+            trip = self._trip(pooled.driver_connection)
+            try:
+                trip.begin()
+                yield trip
+                trip.end()
+            except BaseException:
+                try:
+                    trip.undo()
+                except Exception as error:  # noqa: BLE001  lost, or stuck in a pipeline: the next gets another one
+                    pooled.invalidate(error)
+                raise
+            finally:
+                pooled.close()
+
+    def _trip(self, connection: Any) -> Trip:
+        if self.is_sqlite:
+            return Trip(connection, "sqlite", self.clock, lambda: _named_cursor(connection))
+        from psycopg.rows import namedtuple_row
+
+        return Trip(connection, "postgresql", self.clock, lambda: connection.cursor(row_factory=namedtuple_row))
+
+    @contextmanager
+    def _driver_errors(self) -> Iterator[None]:
+        """Raise the driver's errors as SQLAlchemy would."""
+        dialect = self._trips.dialect
+        driver = dialect.loaded_dbapi
         try:
             yield
-        finally:
-            self._writers.release()
+        except driver.Error as error:
+            raise DBAPIError.instance(None, None, error, driver.Error, dialect=dialect) from error
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return self._writers.taken() if self._writers else nullcontext()
+
+    @property
+    def clock(self) -> str:
+        """The SQL expression for seconds since 1970 by the database's clock, the only one that leases go by."""
+        if self.is_sqlite:
+            return "unixepoch('subsec')"
+        return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
 
     def now(self, conn: Connection) -> float:
-        """Seconds since 1970 by the database's own clock, the only clock that leases are compared with."""
-        clock = "unixepoch('subsec')" if self.is_sqlite else "extract(epoch from clock_timestamp())"
-        return float(conn.execute(text(f"SELECT {clock}")).scalar_one())
+        """Return what the database's clock says."""
+        return float(conn.execute(text(f"SELECT {self.clock}")).scalar_one())
 
     def lock_all(self, conn: Connection) -> None:
         """Let one transaction at a time pass here until it ends; on SQLite every write is alone anyway."""
@@ -80,6 +125,9 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
+        self._trips.dispose()
+        if self._writers:
+            self._writers.close()
 
 
 @contextmanager
@@ -91,8 +139,9 @@ def translated() -> Iterator[None]:
         line = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
         if any(message in line for message in _FULL_MESSAGES):
             raise StorageFull(f"the database has no room left: {line}") from error
-        # SQLite says a plain DatabaseError when the file is none, or damaged.
-        if error.connection_invalidated or isinstance(error, OperationalError) or type(error) is DatabaseError:
+        # SQLite says a plain DatabaseError when the file is none, or damaged; a standby of PostgreSQL only reads.
+        unusable = isinstance(error, OperationalError) or type(error) is DatabaseError
+        if unusable or error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
             raise StoreUnreachable(f"the database cannot be used: {line}") from error
         raise
     except PoolTimeout as error:
@@ -113,6 +162,11 @@ def _parse(url: str) -> URL:
     if backend not in ("sqlite", "postgresql"):
         raise StoreUnreachable(f"REELQ_DATABASE_URL must be sqlite or postgresql, not {backend}")
     return parsed.set(drivername="sqlite" if backend == "sqlite" else "postgresql+psycopg")
+
+
+def _turn_of(url: URL) -> Turn | None:
+    """The turn of an SQLite file; one in memory has a single connection."""
+    return Turn(Path(url.database), _BUSY_TIMEOUT_MS / 1000) if url.database not in (None, "", ":memory:") else None
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -143,8 +197,41 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgres_engine(url: URL) -> Engine:
+def _postgres_engine(url: URL, options: str) -> Engine:
     try:
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=_POSTGRES_LIMITS)
+        arguments = _POSTGRES_LIMITS | {"options": options}
+        engine = create_engine(url, pool_size=10, max_overflow=30, connect_args=arguments)
     except (ImportError, NoSuchModuleError):
         raise StoreUnreachable("PostgreSQL needs the driver: pip install 'reelq[postgres]'") from None
+
+    @event.listens_for(engine, "checkout")
+    def refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+        # An idle connection has nothing to say, unless the server has ended it. Asking the socket costs no round trip.
+        watched = select.poll()
+        if not connection.closed:
+            watched.register(connection.fileno(), select.POLLIN)
+        if connection.closed or watched.poll(0):
+            raise DisconnectionError("the server has closed the connection")
+
+    return engine
+
+
+def _postgres_trips_engine(url: URL) -> Engine:
+    engine = _postgres_engine(url, _POSTGRES_OPTIONS + _PLAN_ONCE)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.autocommit = True  # a trip says BEGIN itself, where one statement is not all
+
+    return engine
+
+
+def _named_cursor(connection: Any) -> Any:
+    cursor = connection.cursor()
+    cursor.row_factory = lambda at, values: _row_type(tuple(column[0] for column in at.description))._make(values)
+    return cursor
+
+
+@cache
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names)

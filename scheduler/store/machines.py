@@ -2,18 +2,26 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, exists, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, and_, delete, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from scheduler.errors import NotFound
-from scheduler.records import Gpu, GpuInfo, GpuSample, OpenLease, ServedModel, Worker
-from scheduler.states import GpuState
-from scheduler.store import rows
+from scheduler.hangs import Stint
+from scheduler.records import Gpu, GpuInfo, GpuSample, OpenLease, Progress, ServedModel, Worker
+from scheduler.states import GpuState, JobStatus, Stage
+from scheduler.store import eventlog, rows
 from scheduler.store import schema as s
+
+_GPUS = select(s.gpus).order_by(s.gpus.c.id)
+_WORKERS = select(s.workers).order_by(s.workers.c.id)
+_LEASES = select(s.leases).order_by(s.leases.c.job_id)
+_DRAINS = select(s.drains)
+_RESERVATIONS = select(s.reservations)
+_STINTS = select(s.leases).order_by(s.leases.c.job_id)
 
 
 def upsert_model(conn: Connection, model: ServedModel, now: float) -> None:
@@ -31,76 +39,91 @@ def upsert_gpu(conn: Connection, info: GpuInfo, now: float) -> None:
     """Register a GPU as active, or refresh its facts: an existing state (a drain) survives a restart."""
     facts = {column: getattr(info, column) for column in GpuInfo.__dataclass_fields__ if column != "id"}
     at_first = {"state": GpuState.ACTIVE, "state_changed_at": now}
+    known = conn.execute(select(s.gpus.c.id).where(s.gpus.c.id == info.id)).one_or_none()
     _upsert(conn, s.gpus, info.id, {**facts, "seen_at": now}, at_first)
+    if known is None:
+        eventlog.append(conn, "gpu.registered", info.id, now, data=facts)
 
 
-def sample(conn: Connection, gpu_id: str, look: GpuSample, now: float) -> None:
-    """Record the latest look at a GPU."""
+def sample(conn: Connection, gpu_id: str, look: GpuSample, now: float) -> bool:
+    """Record the latest look at a GPU; False when it is not known (any more)."""
     values = {column: getattr(look, column) for column in GpuSample.__dataclass_fields__}
-    conn.execute(update(s.gpus).where(s.gpus.c.id == gpu_id).values(seen_at=now, **values))
+    return conn.execute(update(s.gpus).where(s.gpus.c.id == gpu_id).values(seen_at=now, **values)).rowcount == 1
 
 
-def lock_gpu(conn: Connection, gpu_id: str) -> Row[tuple[object, ...]]:
+def lock_gpu(conn: Connection, gpu_id: str) -> Row[Any]:
     """Return the GPU's row, locked until the transaction ends (SQLite: the whole database is); raises `NotFound`."""
-    row = conn.execute(select(s.gpus).where(s.gpus.c.id == gpu_id).with_for_update()).one_or_none()
-    if row is None:
-        raise NotFound(f"no GPU {gpu_id}")
-    return row
+    return lock_gpus(conn, [gpu_id])[0]
 
 
-def committed_bytes(conn: Connection, gpu_id: str) -> int:
-    """Return what the ledger has promised on a GPU: resident processes plus open leases."""
-    resident = select(func.coalesce(func.sum(s.workers.c.resident_bytes), 0)).where(s.workers.c.gpu_id == gpu_id)
-    leased = select(func.coalesce(func.sum(s.leases.c.reserved_bytes), 0)).where(s.leases.c.gpu_id == gpu_id)
-    return int(conn.execute(resident).scalar_one()) + int(conn.execute(leased).scalar_one())
+def lock_gpus(conn: Connection, gpu_ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """Do what `lock_gpu` does for several, in the order of their ids, so that two calls never deadlock."""
+    query = select(s.gpus).where(s.gpus.c.id.in_(gpu_ids)).order_by(s.gpus.c.id).with_for_update()
+    found = conn.execute(query).all()
+    unknown = set(gpu_ids).difference(row.id for row in found)
+    if unknown:
+        raise NotFound(f"no GPU {min(unknown)[:80]}")
+    return found
 
 
-def set_state(
-    conn: Connection, gpu_id: str, state: GpuState, reason: str | None, actor: str | None, now: float
-) -> None:
-    """Set a GPU's administrative state."""
-    conn.execute(
-        update(s.gpus)
-        .where(s.gpus.c.id == gpu_id)
-        .values(state=state, reason=reason, actor=actor, state_changed_at=now)
+def forgettable(conn: Connection, before: float) -> list[str]:
+    """Return the active GPUs that nothing was seen of since `before`, nor has a lease or a worker, by id."""
+    return list(conn.execute(select(s.gpus.c.id).where(*_forgettable(before)).order_by(s.gpus.c.id)).scalars())
+
+
+def forget(conn: Connection, gpu_id: str, before: float, now: float) -> bool:
+    """Forget a GPU that is still `forgettable`. The caller holds its lock, or a worker might be registering."""
+    gone = conn.execute(delete(s.gpus).where(s.gpus.c.id == gpu_id, *_forgettable(before)).returning(s.gpus.c.seen_at))
+    seen_at = gone.scalar()
+    if seen_at is None:
+        return False
+    eventlog.append(conn, "gpu.forgotten", gpu_id, now, data={"seen_at": seen_at})
+    return True
+
+
+def _forgettable(before: float) -> tuple[ColumnElement[bool], ...]:
+    return (
+        s.gpus.c.state == GpuState.ACTIVE,  # what an operator or a fault has said must survive
+        s.gpus.c.seen_at < before,
+        ~exists().where(s.leases.c.gpu_id == s.gpus.c.id),
+        ~exists().where(s.workers.c.gpu_id == s.gpus.c.id),
     )
 
 
-def settle_drains(conn: Connection, now: float) -> list[str]:
-    """draining → drained for each GPU with no open lease and no registered process; returns their ids."""
-    settled = conn.execute(
-        update(s.gpus)
-        .where(
-            s.gpus.c.state == GpuState.DRAINING,
-            ~exists().where(s.leases.c.gpu_id == s.gpus.c.id),
-            ~exists().where(s.workers.c.gpu_id == s.gpus.c.id),
-        )
-        .values(state=GpuState.DRAINED, state_changed_at=now)
-        .returning(s.gpus.c.id)
-    )
-    return list(settled.scalars())
+def stale_reservations(conn: Connection, *, online_since: float) -> list[str]:
+    """Return the jobs that do not wait, or not for a GPU that could start them, and yet have a reservation."""
+    return list(conn.execute(select(s.reservations.c.job_id).where(_stale(online_since))).scalars())
 
 
-def reopen_drain(conn: Connection, gpu_id: str, now: float) -> None:
-    """drained → draining: a process that was being started when the GPU was drained has appeared on it."""
-    conn.execute(
-        update(s.gpus)
-        .where(s.gpus.c.id == gpu_id, s.gpus.c.state == GpuState.DRAINED)
-        .values(state=GpuState.DRAINING, state_changed_at=now)
-    )
+def drop_stale_reservations(conn: Connection, *, online_since: float) -> list[str]:
+    """Drop what `stale_reservations` finds; returns the jobs."""
+    stale = select(s.reservations.c.gpu_id).where(_stale(online_since)).with_for_update(skip_locked=True)
+    dropped = delete(s.reservations).where(s.reservations.c.gpu_id.in_(stale)).returning(s.reservations.c.job_id)
+    return list(conn.execute(dropped).scalars())
+
+
+def _stale(online_since: float) -> ColumnElement[bool]:
+    c, g = s.reservations.c, s.gpus.c
+    waits = exists().where(s.job_states.c.job_id == c.job_id, s.job_states.c.status == JobStatus.QUEUED)
+    serves = exists().where(g.id == c.gpu_id, g.state == GpuState.ACTIVE, g.seen_at >= online_since)
+    w = s.workers.c
+    starts = exists().where(w.gpu_id == c.gpu_id, w.ready, w.condemned.is_(None))
+    return ~and_(waits, serves, starts)
 
 
 def upsert_worker(conn: Connection, worker: Worker, now: float) -> None:
     """Register a worker process, or refresh it: readiness, resident bytes, sign of life."""
     facts = {column: getattr(worker, column) for column in Worker.__dataclass_fields__ if column != "id"}
-    _upsert(conn, s.workers, worker.id, {**facts, "seen_at": now})
+    _upsert(conn, s.workers, worker.id, {**facts, "can_load": list(worker.can_load), "seen_at": now})
 
 
-def ready_model(conn: Connection, worker_id: str, gpu_id: str) -> str | None:
-    """Return the model a worker has loaded on a GPU; None when it is not ready, or was given up."""
+def condemn(conn: Connection, gpu_id: str, why: str, *, worker_id: str | None = None) -> int:
+    """Give a GPU's workers, or one of them, no more jobs: their supervisor is to replace them. Returns how many."""
     w = s.workers.c
-    query = select(w.model).where(w.id == worker_id, w.gpu_id == gpu_id, w.ready)
-    return conn.execute(query).scalar()
+    chosen = update(s.workers).where(w.gpu_id == gpu_id, w.condemned.is_(None))
+    if worker_id is not None:
+        chosen = chosen.where(w.id == worker_id)
+    return conn.execute(chosen.values(condemned=why)).rowcount
 
 
 def touch_worker(conn: Connection, worker_id: str, now: float) -> bool:
@@ -120,18 +143,67 @@ def silent_workers(conn: Connection, before: float) -> list[str]:
     return list(conn.execute(select(s.workers.c.id).where(s.workers.c.seen_at < before)).scalars())
 
 
-def gpus(conn: Connection, *, online_since: float) -> list[Gpu]:
-    """Return all GPUs with their workers and leases, by id."""
+def workers_of(conn: Connection, gpu_id: str) -> list[str]:
+    """Return the workers that are registered on a GPU, or hold a lease there."""
+    registered = select(s.workers.c.id).where(s.workers.c.gpu_id == gpu_id)
+    holding = select(s.leases.c.worker_id).where(s.leases.c.gpu_id == gpu_id)
+    return sorted(conn.execute(registered.union(holding)).scalars())
+
+
+def vital_signs(conn: Connection, gpu_id: str, worker_id: str) -> tuple[float | None, str | None, list[Stint]]:
+    """Return when a worker was last heard (None: it was given up), what it is condemned for, and its leases."""
+    w = s.workers.c
+    worker = conn.execute(select(w.seen_at, w.condemned).where(w.id == worker_id)).one_or_none()
+    held = conn.execute(_STINTS.where(s.leases.c.gpu_id == gpu_id, s.leases.c.worker_id == worker_id))
+    seen_at, condemned = (None, None) if worker is None else (worker.seen_at, worker.condemned)
+    return seen_at, condemned, [_stint(row) for row in held]
+
+
+def idle_stints(conn: Connection, before: float) -> list[Stint]:
+    """Return the leases with no progress since `before`, or not given back although that was asked for before it."""
+    c = s.leases.c
+    idle = conn.execute(_STINTS.where(or_(c.progress_at < before, c.release_requested_at < before)))
+    return [_stint(row) for row in idle]
+
+
+def gpus(conn: Connection, *, online_since: float, gpu_ids: Sequence[str] | None = None) -> list[Gpu]:
+    """Return all GPUs, or those of `gpu_ids` that are known, with what belongs to them, by id."""
+
+    def of(query: Select[Any], column: Column[str]) -> Iterable[Row[Any]]:
+        return conn.execute(query if gpu_ids is None else query.where(column.in_(gpu_ids)))
+
     workers: dict[str, list[Worker]] = defaultdict(list)
-    for row in conn.execute(select(s.workers).order_by(s.workers.c.id)):
+    for row in of(_WORKERS, s.workers.c.gpu_id):
         workers[row.gpu_id].append(rows.worker(row))
     leases: dict[str, list[OpenLease]] = defaultdict(list)
-    for row in conn.execute(select(s.leases).order_by(s.leases.c.job_id)):
+    for row in of(_LEASES, s.leases.c.gpu_id):
         leases[row.gpu_id].append(rows.open_lease(row))
+    drains = {row.gpu_id: rows.drain(row) for row in of(_DRAINS, s.drains.c.gpu_id)}
+    reservations = {row.gpu_id: rows.reservation(row) for row in of(_RESERVATIONS, s.reservations.c.gpu_id)}
     return [
-        rows.gpu(row, workers[row.id], leases[row.id], online=row.seen_at >= online_since)
-        for row in conn.execute(select(s.gpus).order_by(s.gpus.c.id))
+        rows.gpu(
+            row,
+            online=row.seen_at >= online_since,
+            drain=drains.get(row.id),
+            reservation=reservations.get(row.id),
+            workers=workers[row.id],
+            leases=leases[row.id],
+        )
+        for row in of(_GPUS, s.gpus.c.id)
     ]
+
+
+def _stint(row: Row[Any]) -> Stint:
+    return Stint(
+        job_id=row.job_id,
+        gpu_id=row.gpu_id,
+        worker_id=row.worker_id,
+        predicted_seconds=row.predicted_seconds,
+        expires_at=row.expires_at,
+        release_requested_at=row.release_requested_at,
+        progress_at=row.progress_at,
+        progress=Progress(Stage(row.stage), row.step, row.steps, row.fraction),
+    )
 
 
 def _upsert(

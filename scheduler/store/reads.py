@@ -1,6 +1,6 @@
 """Queries that answer a poll."""
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from scheduler.errors import NotFound
 from scheduler.records import Attempt, Job, ServedModel
@@ -8,12 +8,14 @@ from scheduler.states import JobStatus
 from scheduler.store import rows
 from scheduler.store import schema as s
 
-POSITION_LIMIT = 10_000  # a queue position is counted exactly up to here
+# Built once: that takes as long as the database does.
+_JOB = rows.select_jobs().where(s.jobs.c.id == bindparam("job_id"))
+_MODELS = select(s.models).order_by(s.models.c.seen_at.desc(), s.models.c.id)
 
 
 def job(conn: Connection, job_id: str) -> Job:
     """Return the job; raises `NotFound`."""
-    row = conn.execute(rows.select_jobs().where(s.jobs.c.id == job_id)).one_or_none()
+    row = conn.execute(_JOB, {"job_id": job_id}).one_or_none()
     if row is None:
         raise NotFound(f"no job {job_id}")
     return rows.job(row)
@@ -45,24 +47,9 @@ def versions(conn: Connection, job_ids: list[str]) -> dict[str, tuple[int, int]]
     return {job_id: (version, reports) for job_id, version, reports in conn.execute(query)}
 
 
-def ahead(conn: Connection, job: Job) -> tuple[int, float]:
-    """Return how many queued jobs rank above `job`, up to `POSITION_LIMIT`, and the sum of their seconds."""
-    states = s.job_states
-    higher = (states.c.rank > job.rank) | ((states.c.rank == job.rank) & (states.c.job_id < job.id))
-    some = (
-        select(states.c.est_seconds)
-        .where(states.c.status == JobStatus.QUEUED, states.c.model == job.model, higher)
-        .limit(POSITION_LIMIT)
-        .subquery()
-    )
-    count, seconds = conn.execute(select(func.count(), func.coalesce(func.sum(some.c.est_seconds), 0.0))).one()
-    return int(count), float(seconds)
-
-
 def models(conn: Connection) -> dict[str, ServedModel]:
     """Return the models that workers have registered, by id, newest first."""
-    query = select(s.models).order_by(s.models.c.seen_at.desc(), s.models.c.id)
-    return {row.id: _model(row) for row in conn.execute(query)}
+    return {row.id: _model(row) for row in conn.execute(_MODELS)}
 
 
 def _model(row: Row[tuple[object, ...]]) -> ServedModel:

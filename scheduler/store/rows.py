@@ -1,5 +1,6 @@
 """From rows to records: the one place that knows both."""
 
+import json
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, select
@@ -8,6 +9,7 @@ from scheduler.footprint import Footprint
 from scheduler.params import VideoParams
 from scheduler.records import (
     Attempt,
+    Drain,
     Gpu,
     GpuInfo,
     GpuSample,
@@ -16,15 +18,16 @@ from scheduler.records import (
     Measured,
     OpenLease,
     Progress,
+    Reservation,
     Result,
     Worker,
 )
-from scheduler.states import GpuState, JobStatus, Outcome, Stage
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage
 from scheduler.store import schema as s
 
 _JOB_COLUMNS: list[ColumnElement[Any]] = [
     *s.jobs.c,
-    *(c for c in s.job_states.c if c.name not in ("job_id", "model")),
+    *(c for c in s.job_states.c if c.name not in ("job_id", "model", "steps")),
     s.leases.c.stage,
     s.leases.c.step,
     s.leases.c.steps,
@@ -62,13 +65,16 @@ def job(row: Row[Any]) -> Job:
         priority=row.priority,
         footprint=Footprint(row.plan, row.est_model_bytes, row.est_working_bytes, row.est_seconds),
         weight=row.weight,
+        virtual_at=row.virtual_at,
         rank=row.rank,
+        memory_class=row.memory_class,
         status=JobStatus(row.status),
         version=(row.version, row.reports or 0),
         progress=_progress(row) if row.stage else None,
         attempts=row.attempts,
         max_attempts=row.max_attempts,
         not_before=row.not_before,
+        ready_at=row.ready_at,
         cancel_requested=row.cancel_requested_at is not None,
         gpu_id=row.gpu_id,
         measured=_measured(row),
@@ -98,8 +104,16 @@ def attempt(row: Row[Any]) -> Attempt:
     )
 
 
-def gpu(row: Row[Any], workers: list[Worker], leases: list[OpenLease], *, online: bool) -> Gpu:
-    """Read a row of the gpus table, with its workers and open leases."""
+def gpu(
+    row: Row[Any],
+    *,
+    online: bool,
+    drain: Drain | None,
+    reservation: Reservation | None,
+    workers: list[Worker],
+    leases: list[OpenLease],
+) -> Gpu:
+    """Read a row of the gpus table, with what belongs to it."""
     return Gpu(
         info=GpuInfo(row.id, row.host, row.model, row.kind, row.name, row.plan, row.total_bytes, row.headroom_bytes),
         state=GpuState(row.state),
@@ -109,6 +123,8 @@ def gpu(row: Row[Any], workers: list[Worker], leases: list[OpenLease], *, online
         sample=GpuSample(row.used_bytes, row.free_bytes, row.utilization_percent, row.temperature_celsius, row.problem),
         seen_at=row.seen_at,
         online=online,
+        drain=drain,
+        reservation=reservation,
         workers=tuple(workers),
         leases=tuple(leases),
     )
@@ -116,12 +132,39 @@ def gpu(row: Row[Any], workers: list[Worker], leases: list[OpenLease], *, online
 
 def worker(row: Row[Any]) -> Worker:
     """Read a row of the workers table."""
-    return Worker(row.id, row.gpu_id, row.pid, row.model, row.resident_bytes, row.ready)
+    ready = row.ready and row.condemned is None  # one that is to be replaced gets no job
+    return Worker(row.id, row.gpu_id, row.pid, row.model, row.resident_bytes, ready, tuple(row.can_load))
 
 
 def open_lease(row: Row[Any]) -> OpenLease:
     """Read a row of the leases table."""
-    return OpenLease(row.job_id, row.lease, row.worker_id, row.reserved_bytes, row.expires_at, _progress(row))
+    return OpenLease(
+        job_id=row.job_id,
+        fence=row.lease,
+        worker_id=row.worker_id,
+        reserved_bytes=row.reserved_bytes,
+        started_at=row.started_at,
+        predicted_seconds=row.predicted_seconds,
+        expires_at=row.expires_at,
+        release_requested=row.release_requested_at is not None,
+        progress_at=row.progress_at,
+        progress=_progress(row),
+    )
+
+
+def drain(row: Row[Any]) -> Drain:
+    """Read a row of the drains table."""
+    return Drain(DrainMode(row.mode), row.asked_at, row.deadline_at, OnDeadline(row.on_deadline), row.resume_at)
+
+
+def reservation(row: Row[Any]) -> Reservation:
+    """Read a row of the reservations table."""
+    return Reservation(row.job_id, row.reserved_bytes, row.start_at, row.made_at)
+
+
+def as_json(value: Any) -> Any:
+    """Read a JSON column of a row from the driver itself: PostgreSQL's has read it, SQLite's hands over the text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _progress(row: Row[Any]) -> Progress:

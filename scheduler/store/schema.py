@@ -1,8 +1,11 @@
 """The tables. Wide rows that never change stand apart from the narrow ones that always do.
 
 Times are seconds since 1970 by the database's clock; sizes are bytes. CHECK constraints refuse rows that no
-transition could have made.
+transition could have made. In SQLite the hot tables are stored in the order of their keys (`WITHOUT ROWID`): a claim
+then writes a sixth less.
 """
+
+from enum import StrEnum
 
 from sqlalchemy import (
     JSON,
@@ -18,9 +21,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-from scheduler.states import GpuState, JobStatus, Outcome, Stage
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage
 
 metadata = MetaData(
     naming_convention={
@@ -32,7 +36,7 @@ metadata = MetaData(
 )
 
 
-def _one_of(column: str, values: type[JobStatus] | type[Stage] | type[Outcome] | type[GpuState]) -> str:
+def _one_of(column: str, values: type[StrEnum]) -> str:
     listed = ", ".join(f"'{value.value}'" for value in values)
     return f"{column} IN ({listed})"
 
@@ -70,9 +74,12 @@ job_states = Table(
     Column("est_working_bytes", BigInteger, nullable=False),
     Column("est_seconds", Double, nullable=False),
     Column("weight", Double, nullable=False),
+    Column("virtual_at", Double, nullable=False),  # the submit time that the rank goes by: see tenants
     Column("rank", Double, nullable=False),
     Column("memory_class", Integer, nullable=False),
-    Column("not_before", Double, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),  # 0: ready; otherwise no claim sees the job until it is promoted
+    Column("ready_at", Double, nullable=False),  # when it became claimable, or will: what its wait counts from
     Column("lease", BigInteger, nullable=False),  # the fence: monotonic, never reset
     Column("attempts", Integer, nullable=False),
     Column("cancel_requested_at", Double),
@@ -87,7 +94,13 @@ job_states = Table(
     CheckConstraint("status <> 'running' OR (lease > 0 AND started_at IS NOT NULL)", name="running_has_lease"),
     CheckConstraint("lease >= attempts AND attempts >= 0", name="attempts"),
     CheckConstraint("priority > 0 AND weight > 0 AND est_seconds > 0 AND memory_class > 0", name="positive"),
+    CheckConstraint("not_before >= 0", name="not_before"),
+    sqlite_with_rowid=False,
 )
+READY = text("status = 'queued' AND not_before = 0")
+_DEFERRED = text("status = 'queued' AND not_before > 0")
+_ENDED = text("finished_at IS NOT NULL")
+# What a claim seeks: the head of each memory class; and, for backfill, the first of each that end in time.
 Index(
     "ix_job_states_claim",
     job_states.c.model,
@@ -95,16 +108,29 @@ Index(
     job_states.c.memory_class,
     job_states.c.rank.desc(),
     job_states.c.job_id,
-    sqlite_where=job_states.c.status == "queued",
-    postgresql_where=job_states.c.status == "queued",
+    job_states.c.est_seconds,
+    sqlite_where=READY,
+    postgresql_where=READY,
 )
+# The waiting line of a model, in order, with all that a look at it needs.
 Index(
-    "ix_job_states_queued_rank",
+    "ix_job_states_line",
+    job_states.c.model,
+    job_states.c.plan,
     job_states.c.rank.desc(),
     job_states.c.job_id,
-    sqlite_where=job_states.c.status == "queued",
-    postgresql_where=job_states.c.status == "queued",
+    job_states.c.est_seconds,
+    sqlite_where=READY,
+    postgresql_where=READY,
 )
+Index(
+    "ix_job_states_deferred",
+    job_states.c.status,  # or SQLite would think the index of the next but one the better
+    job_states.c.not_before,
+    sqlite_where=_DEFERRED,
+    postgresql_where=_DEFERRED,
+)
+Index("ix_job_states_ended", job_states.c.finished_at, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index("ix_job_states_status", job_states.c.status, job_states.c.job_id)
 
 # The open leases: at most one a job, by the primary key. Heartbeats and progress touch only this table.
@@ -116,7 +142,11 @@ leases = Table(
     Column("gpu_id", String, ForeignKey("gpus.id"), nullable=False, index=True),
     Column("worker_id", String, nullable=False),
     Column("reserved_bytes", BigInteger, nullable=False),
-    Column("expires_at", Double, nullable=False, index=True),
+    Column("started_at", Double, nullable=False),
+    Column("predicted_seconds", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),  # no index: every heartbeat would have to move its entry
+    Column("release_requested_at", Double),  # the worker is to give the job back at its next step
+    Column("progress_at", Double, nullable=False),  # when stage, step or fraction last moved
     Column("stage", String, nullable=False),
     Column("step", Integer, nullable=False),
     Column("steps", Integer, nullable=False),
@@ -125,6 +155,7 @@ leases = Table(
     CheckConstraint(_one_of("stage", Stage), name="stage"),
     CheckConstraint("step >= 0 AND step <= steps", name="step"),
     CheckConstraint("reserved_bytes > 0 AND lease > 0", name="positive"),
+    sqlite_with_rowid=False,
 )
 
 # Every attempt ever made: predicted beside measured.
@@ -136,6 +167,7 @@ attempts = Table(
     Column("number", Integer, nullable=False),
     Column("gpu_id", String, nullable=False),
     Column("worker_id", String, nullable=False),
+    Column("model", String, nullable=False),
     Column("plan", String, nullable=False),
     Column("predicted_vram_bytes", BigInteger, nullable=False),
     Column("predicted_seconds", Double, nullable=False),
@@ -148,6 +180,16 @@ attempts = Table(
     Column("error_message", Text),
     CheckConstraint(_one_of("outcome", Outcome), name="outcome"),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
+    sqlite_with_rowid=False,
+)
+_SUCCEEDED = text("outcome = 'succeeded'")
+Index(
+    "ix_attempts_succeeded",
+    attempts.c.model,
+    attempts.c.plan,
+    attempts.c.ended_at.desc(),
+    sqlite_where=_SUCCEEDED,
+    postgresql_where=_SUCCEEDED,
 )
 
 # The visible result: exactly one a job, made by the fenced transition to succeeded.
@@ -229,7 +271,76 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     Column("model", String, nullable=False),
     Column("resident_bytes", BigInteger, nullable=False),
+    Column("can_load", JSON, nullable=False),  # ids of further models that it would load for a job
     Column("ready", Boolean, nullable=False),
+    Column("condemned", Text),  # why its supervisor is to replace it
     Column("seen_at", Double, nullable=False),
     CheckConstraint("resident_bytes >= 0", name="resident_bytes"),
 )
+
+# How a GPU is being emptied: a row from the drain to the resume.
+drains = Table(
+    "drains",
+    metadata,
+    Column("gpu_id", String, ForeignKey("gpus.id", ondelete="CASCADE"), primary_key=True),
+    Column("mode", String, nullable=False),
+    Column("asked_at", Double, nullable=False),
+    Column("deadline_at", Double),
+    Column("on_deadline", String, nullable=False),
+    Column("resume_at", Double),
+    CheckConstraint(_one_of("mode", DrainMode), name="mode"),
+    CheckConstraint(_one_of("on_deadline", OnDeadline), name="on_deadline"),
+)
+
+# A GPU kept for a job that has waited too long: at most one a GPU and one a job.
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("gpu_id", String, ForeignKey("gpus.id", ondelete="CASCADE"), primary_key=True),
+    Column("job_id", String, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("reserved_bytes", BigInteger, nullable=False),
+    Column("start_at", Double, nullable=False),
+    Column("made_at", Double, nullable=False),
+    CheckConstraint("reserved_bytes > 0", name="reserved_bytes"),
+)
+
+# Fair share: each tenant's virtual clock, moved by what it submits. No share means no clock.
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("share", Double),
+    Column("virtual_at", Double, nullable=False),
+    CheckConstraint("share > 0", name="share"),
+)
+
+# The whole queue's switches: one row, or none while all are as they were at first.
+queue_state = Table(
+    "queue_state",
+    metadata,
+    Column("only_row", Integer, primary_key=True, autoincrement=False),
+    Column("order_signature", String, nullable=False),  # the policy that the ranks were made with
+    Column("paused_at", Double),
+    Column("pause_reason", Text),
+    Column("pause_actor", String),
+    CheckConstraint("only_row = 1", name="only_row"),
+    CheckConstraint("(paused_at IS NULL) = (pause_reason IS NULL)", name="pause_has_reason"),
+)
+
+# What happened, in order: one row a change, written in the change's own transaction. `position` is the order readers
+# go by. SQLite gives it at once; on PostgreSQL, where a later number may commit first, the next reader does.
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("position", BigInteger, unique=True),
+    Column("at", Double, nullable=False),
+    Column("type", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("tenant", String),
+    Column("actor", String),
+    Column("data", JSON, nullable=False),
+)
+_UNNUMBERED = text("position IS NULL")
+Index("ix_events_subject", events.c.subject, events.c.position)
+Index("ix_events_unnumbered", events.c.id, sqlite_where=_UNNUMBERED, postgresql_where=_UNNUMBERED)

@@ -1,85 +1,206 @@
-"""Writing a new job: the immutable row, its state, and the idempotency key, in the caller's transaction."""
+"""Writing new jobs: the immutable rows, their states, keys and events, in one transaction for all of a group."""
 
-from sqlalchemy import Connection, Row, func, insert, select
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from scheduler.footprint import Footprint
-from scheduler.records import NewJob
-from scheduler.states import JobStatus
-from scheduler.store import schema as s
+from scheduler.records import Gpu, GpuInfo, GpuSample, Job, NewJob, ServedModel, Worker
+from scheduler.states import GpuState
+from scheduler.store.rows import as_json
+from scheduler.store.script import Statement, Trip
+
+_NOW = (Statement("SELECT {now} AS now"),)
+# Of several calls with a new key, one inserts it and the others find it. (SQLite: the whole database is locked.)
+_LOCK_KEY = Statement("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))", postgres_only=True)
+_KEY = Statement("SELECT payload_sha256, job_id FROM idempotency_keys WHERE tenant = :tenant AND key = :key")
+_CLOCK = Statement("SELECT id, share, virtual_at FROM tenants WHERE id = :tenant {for_update}")
+_MOVE_CLOCK = Statement("UPDATE tenants SET virtual_at = :virtual_at WHERE id = :tenant")
+_QUEUED = (
+    Statement("SELECT count(*) AS jobs FROM (SELECT 1 FROM job_states WHERE status = 'queued' LIMIT :limit) counted"),
+)
+_SECONDS = (
+    Statement(
+        "SELECT avg(est_seconds) AS seconds"
+        " FROM (SELECT est_seconds FROM job_states WHERE status = 'queued' LIMIT :limit) counted"
+    ),
+)
+# What a footprint and a room are made of, and nothing that changes every few seconds: then it is made once.
+_FLEET = (
+    Statement(
+        """
+        SELECT id, host, model, kind, name, plan, total_bytes, headroom_bytes, state, seen_at >= :online_since AS online
+        FROM gpus WHERE seen_at >= :since ORDER BY id
+        """
+    ),
+    Statement("SELECT id, gpu_id, pid, model, resident_bytes, ready, can_load FROM workers ORDER BY id"),
+    Statement("SELECT id, architecture, weights_bytes, fingerprint FROM models"),
+)
 
 
-def insert_job(
-    conn: Connection,
-    new: NewJob,
-    footprint: Footprint,
-    *,
-    weight: float,
-    rank: float,
-    memory_class: int,
-    max_attempts: int,
-    now: float,
-) -> None:
-    """Insert `new` as queued."""
-    conn.execute(
-        insert(s.jobs).values(
-            id=new.id,
-            tenant=new.tenant,
-            model=new.model,
-            prompt=new.prompt,
-            params=new.params.to_dict(),
-            metadata=dict(new.metadata),
-            image_key=new.image_key,
-            max_attempts=max_attempts,
-            created_at=now,
-        )
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What jobs are measured against: the models that workers have registered, by id, and the GPUs."""
+
+    models: Mapping[str, ServedModel]
+    gpus: Sequence[Gpu]
+
+
+@dataclass(slots=True)
+class TenantClock:
+    """The virtual clock of a tenant with a share: where its next job stands in time."""
+
+    tenant: str
+    share: float
+    virtual_at: float
+
+    def submitted(self, now: float, ready_at: float, seconds: float) -> float:
+        """Return the virtual submit time of a job that takes `seconds`, and move on by them over the share.
+
+        A job for later counts from then, but uses up no more of the share than its seconds.
+        """
+        at = max(ready_at, self.virtual_at)
+        self.virtual_at = max(now, self.virtual_at) + seconds / self.share
+        return at
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Counts the queue, inside a transaction."""
+
+    trip: Trip
+
+    def queued(self, limit: int) -> int:
+        """Return how many jobs are queued, counting no further than `limit`."""
+        return int(self.trip.row(_QUEUED, {"limit": limit}).jobs)
+
+    def mean_seconds(self, limit: int) -> float:
+        """Return the mean of the estimated seconds of up to `limit` queued jobs."""
+        return float(self.trip.row(_SECONDS, {"limit": limit}).seconds or 0.0)
+
+
+def begin(trip: Trip, new: Sequence[NewJob]) -> float:
+    """Lock the keys of `new` until the transaction ends; returns the database's time after that."""
+    names = sorted({f"{one.tenant}/{one.idempotency_key}" for one in new if one.idempotency_key is not None})
+    trip.each(_LOCK_KEY, [{"name": name} for name in names])  # in order, lest two groups wait for each other
+    return float(trip.row(_NOW, {}).now)
+
+
+def known_keys(trip: Trip, new: Sequence[NewJob]) -> dict[tuple[str, str | None], tuple[str, str]]:
+    """Return (payload_sha256, job_id) of each (tenant, key) of `new` that was used before."""
+    keyed = [one for one in new if one.idempotency_key is not None]
+    found = trip.each(_KEY, [{"tenant": one.tenant, "key": one.idempotency_key} for one in keyed])
+    return {
+        (one.tenant, one.idempotency_key): (done.row.payload_sha256, done.row.job_id)
+        for one, done in zip(keyed, found, strict=True)
+        if done.row is not None
+    }
+
+
+def clocks(trip: Trip, tenants: Sequence[str]) -> dict[str, TenantClock]:
+    """Return (and lock) the clocks of those tenants that have a share; `tenants` must be sorted."""
+    found = [done.row for done in trip.each(_CLOCK, [{"tenant": tenant} for tenant in tenants])]
+    return {row.id: TenantClock(row.id, row.share, row.virtual_at) for row in found if row is not None and row.share}
+
+
+def fleet(trip: Trip, *, online_since: float, since: float) -> Fleet:
+    """Return the fleet without its samples and leases; a GPU not seen `since` then is no part of it."""
+    gpus, workers, models = trip.run(_FLEET, {"online_since": online_since, "since": since})
+    processes = [(*row[:-1], tuple(as_json(row.can_load))) for row in workers.rows]
+    return _fleet(tuple(map(tuple, gpus.rows)), tuple(processes), tuple(map(tuple, models.rows)))
+
+
+@lru_cache(maxsize=4)
+def _fleet(
+    gpus: tuple[tuple[Any, ...], ...], workers: tuple[tuple[Any, ...], ...], models: tuple[tuple[Any, ...], ...]
+) -> Fleet:
+    by_gpu: dict[str, list[Worker]] = {}
+    for id_, gpu_id, pid, model, resident_bytes, ready, can_load in workers:
+        by_gpu.setdefault(gpu_id, []).append(Worker(id_, gpu_id, pid, model, resident_bytes, bool(ready), can_load))
+    return Fleet(
+        {row[0]: ServedModel(*row) for row in models},
+        [_gpu(row, by_gpu.get(row[0], [])) for row in gpus],
     )
-    conn.execute(
-        insert(s.job_states).values(
-            job_id=new.id,
-            status=JobStatus.QUEUED,
-            model=new.model,
-            priority=new.priority,
-            plan=footprint.plan,
-            est_model_bytes=footprint.model_bytes,
-            est_working_bytes=footprint.working_bytes,
-            est_seconds=footprint.seconds,
-            weight=weight,
-            rank=rank,
-            memory_class=memory_class,
-            not_before=0.0,
-            lease=0,
-            attempts=0,
-            version=1,
-        )
+
+
+def _gpu(row: tuple[Any, ...], workers: list[Worker]) -> Gpu:
+    return Gpu(
+        info=GpuInfo(*row[:8]),
+        state=GpuState(row[8]),
+        reason=None,
+        actor=None,
+        state_changed_at=0.0,
+        sample=GpuSample(None, None),
+        seen_at=0.0,
+        online=bool(row[9]),
+        drain=None,
+        reservation=None,
+        workers=tuple(workers),
+        leases=(),
     )
-    if new.idempotency_key is not None:
-        conn.execute(
-            insert(s.idempotency_keys).values(
-                tenant=new.tenant,
-                key=new.idempotency_key,
-                payload_sha256=new.payload_sha256,
-                job_id=new.id,
-            )
-        )
 
 
-def known_key(conn: Connection, tenant: str, key: str) -> Row[str, str] | None:
-    """Return (payload_sha256, job_id) of a key this tenant has used, or None.
-
-    The key is locked until the transaction ends (SQLite: the whole database is), so that of several calls with a new
-    key one inserts it and the others find it.
-    """
-    if conn.dialect.name == "postgresql":
-        conn.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{tenant}/{key}", 0))))
-    keys = s.idempotency_keys
-    query = select(keys.c.payload_sha256, keys.c.job_id).where(keys.c.tenant == tenant, keys.c.key == key)
-    return conn.execute(query).one_or_none()
+def insert(trip: Trip, jobs: Sequence[tuple[NewJob, Job]], moved: Iterable[TenantClock]) -> None:
+    """Insert jobs as queued, move the tenants' clocks, and commit nothing."""
+    trip.insert("jobs", [_job(job) for _, job in jobs])
+    trip.insert("job_states", [_state(job) for _, job in jobs])
+    trip.insert("idempotency_keys", [_key(new) for new, _ in jobs if new.idempotency_key is not None])
+    trip.insert("events", [_event(job) for _, job in jobs], {"position": "{position}"})
+    trip.each(_MOVE_CLOCK, [{"tenant": clock.tenant, "virtual_at": clock.virtual_at} for clock in moved])
 
 
-def queued_up_to(conn: Connection, limit: int) -> tuple[int, float]:
-    """Return how many jobs are queued and the sum of their estimated seconds, counting no further than `limit`."""
-    states = s.job_states
-    some = select(states.c.est_seconds).where(states.c.status == JobStatus.QUEUED).limit(limit).subquery()
-    query = select(func.count(), func.coalesce(func.sum(some.c.est_seconds), 0.0)).select_from(some)
-    count, seconds = conn.execute(query).one()
-    return int(count), float(seconds)
+def _job(job: Job) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "tenant": job.tenant,
+        "model": job.model,
+        "prompt": job.prompt,
+        "params": job.params.to_dict(),
+        "metadata": dict(job.metadata),
+        "image_key": job.image_key,
+        "max_attempts": job.max_attempts,
+        "created_at": job.created_at,
+    }
+
+
+def _state(job: Job) -> dict[str, object]:
+    need = job.footprint
+    return {
+        "job_id": job.id,
+        "status": job.status.value,
+        "model": job.model,
+        "priority": job.priority,
+        "plan": need.plan,
+        "est_model_bytes": need.model_bytes,
+        "est_working_bytes": need.working_bytes,
+        "est_seconds": need.seconds,
+        "weight": job.weight,
+        "virtual_at": job.virtual_at,
+        "rank": job.rank,
+        "memory_class": job.memory_class,
+        "steps": job.params.num_inference_steps,
+        "not_before": job.not_before,
+        "ready_at": job.ready_at,
+        "lease": 0,
+        "attempts": 0,
+        "version": 1,
+    }
+
+
+def _key(new: NewJob) -> dict[str, object]:
+    return {
+        "tenant": new.tenant,
+        "key": new.idempotency_key,
+        "payload_sha256": new.payload_sha256,
+        "job_id": new.id,
+    }
+
+
+def _event(job: Job) -> dict[str, object]:
+    return {
+        "at": job.created_at,
+        "type": "job.queued",
+        "subject": job.id,
+        "tenant": job.tenant,
+        "data": {"priority": job.priority, "plan": job.footprint.plan, "not_before": job.not_before},
+    }

@@ -1,4 +1,4 @@
-"""Every move a job can make, one function each, each a guarded statement.
+"""Every move a job can make, one function each: a guarded statement, and the event that tells of it.
 
                 claim                 succeed, fail, cancelled
   queued ──────────────────▶ running ───────────────────────────▶ succeeded | failed | cancelled
@@ -7,89 +7,67 @@
     └───────────────────────────────┘
 
 A move of a running job carries the lease's fence. Where the fence is no longer the job's own, nothing changes and
-`LeaseLost` is raised.
+`LeaseLost` is raised. The claim is in `claims`; success, as hot, is a script of the same kind here.
 """
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from scheduler.errors import LeaseLost
-from scheduler.records import JobError, Measured, Result
-from scheduler.states import JobStatus, Outcome, Stage
+from scheduler.records import JobError, Measured
+from scheduler.states import JobStatus, Outcome
+from scheduler.store import eventlog
 from scheduler.store import schema as s
+from scheduler.store.script import Chain
 
 _states = s.job_states
 
-
-def claim(
-    conn: Connection,
-    head: Row[Any],
-    *,
-    gpu_id: str,
-    worker_id: str,
-    reserved_bytes: int,
-    expires_at: float,
-    now: float,
-) -> Row[Any] | None:
-    """queued → running; returns the new (lease, attempts), or None when another worker was faster.
-
-    `head` is a row with the job's id, plan, estimates and number of steps (see `claims.best`).
+# running → succeeded, and the result becomes visible: exactly once, by the fence.
+SUCCEED = Chain(
     """
-    taken = conn.execute(
-        update(_states)
-        .where(_states.c.job_id == head.job_id, _states.c.status == JobStatus.QUEUED)
-        .values(
-            status=JobStatus.RUNNING,
-            lease=_states.c.lease + 1,
-            attempts=_states.c.attempts + 1,
-            started_at=func.coalesce(_states.c.started_at, now),
-            version=_states.c.version + 1,
-        )
-        .returning(_states.c.lease, _states.c.attempts)
-    ).one_or_none()
-    if taken is None:
-        return None
-    conn.execute(
-        insert(s.leases).values(
-            job_id=head.job_id,
-            lease=taken.lease,
-            gpu_id=gpu_id,
-            worker_id=worker_id,
-            reserved_bytes=reserved_bytes,
-            expires_at=expires_at,
-            stage=Stage.LOADING,
-            step=0,
-            steps=head.params["num_inference_steps"],
-            fraction=0.0,
-            reports=0,
-        )
-    )
-    conn.execute(
-        insert(s.attempts).values(
-            job_id=head.job_id,
-            lease=taken.lease,
-            number=taken.attempts,
-            gpu_id=gpu_id,
-            worker_id=worker_id,
-            plan=head.plan,
-            predicted_vram_bytes=head.est_model_bytes + head.est_working_bytes,
-            predicted_seconds=head.est_seconds,
-            started_at=now,
-        )
-    )
-    return taken
+    UPDATE job_states SET status = 'succeeded', finished_at = {now}, version = version + 1
+    WHERE job_id = :job_id AND status = 'running' AND lease = :fence AND cancel_requested_at IS NULL
+    """,
+    """
+    UPDATE attempts
+    SET ended_at = {now}, outcome = 'succeeded', vram_peak_bytes = :vram_peak_bytes, run_seconds = :run_seconds
+    WHERE job_id = :job_id AND lease = :fence AND EXISTS (SELECT 1 FROM {moved} m)
+    """,
+    """
+    INSERT INTO results (job_id, video_key, thumbnail_key, bytes, sha256, width, height, num_frames, fps,
+                         duration_seconds)
+    SELECT m.job_id, :video_key, :thumbnail_key, :bytes, :sha256, :width, :height, :num_frames, :fps, :duration_seconds
+    FROM {moved} m
+    """,
+    """
+    INSERT INTO events (position, at, type, subject, tenant, data)
+    SELECT {position}, m.finished_at, 'job.succeeded', m.job_id, j.tenant, :event{json}
+    FROM {moved} m JOIN jobs j ON j.id = m.job_id
+    """,
+    "DELETE FROM leases WHERE job_id = :job_id AND lease = :fence AND EXISTS (SELECT 1 FROM {moved} m)",
+    table="job_states",
+    still="job_id = :job_id AND status = 'succeeded' AND lease = :fence",
+    answer="SELECT m.job_id FROM {moved} m",
+)
 
-
-def succeed(conn: Connection, job_id: str, fence: int, result: Result, measured: Measured, now: float) -> None:
-    """running → succeeded, and the result becomes visible: exactly once, by the fence."""
-    _leave(conn, job_id, fence, JobStatus.SUCCEEDED, finished_at=now)
-    _close(conn, job_id, fence, Outcome.SUCCEEDED, now, measured=measured)
-    conn.execute(
-        insert(s.results).values(
-            job_id=job_id, **{c.name: getattr(result, c.name) for c in s.results.c if c.name != "job_id"}
-        )
-    )
+# A sign of life: the lease's and its worker's.
+REPORT = Chain(
+    """
+    UPDATE leases
+    SET expires_at = {now} + :lease_seconds, reports = reports + 1,
+        progress_at = CASE WHEN stage = :stage AND step = :step AND fraction = :fraction THEN progress_at
+                           ELSE {now} END,
+        stage = :stage, step = :step, fraction = :fraction
+    WHERE job_id = :job_id AND lease = :fence
+    """,
+    "UPDATE workers SET seen_at = {now} WHERE id = :worker_id AND EXISTS (SELECT 1 FROM {moved} m)",
+    table="leases",
+    still="job_id = :job_id AND lease = :fence",
+    answer="""
+    SELECT s.cancel_requested_at, m.release_requested_at FROM {moved} m JOIN job_states s ON s.job_id = m.job_id
+    """,
+)
 
 
 def fail(
@@ -103,16 +81,9 @@ def fail(
     measured: Measured | None = None,
 ) -> None:
     """running → failed, for good."""
-    _leave(
-        conn,
-        job_id,
-        fence,
-        JobStatus.FAILED,
-        finished_at=now,
-        error_code=error.code,
-        error_message=error.message,
-    )
+    _leave(conn, job_id, fence, JobStatus.FAILED, finished_at=now, error_code=error.code, error_message=error.message)
     _close(conn, job_id, fence, outcome, now, error=error, measured=measured)
+    _tell(conn, "job.failed", job_id, now, lease=fence, outcome=outcome, error=error)
 
 
 def cancelled(
@@ -127,6 +98,7 @@ def cancelled(
     """running → cancelled: the worker stopped, or the reaper found it dead with a cancel pending."""
     _leave(conn, job_id, fence, JobStatus.CANCELLED, finished_at=now)
     _close(conn, job_id, fence, outcome, now, measured=measured)
+    _tell(conn, "job.cancelled", job_id, now, lease=fence, outcome=outcome)
 
 
 def requeue(
@@ -141,20 +113,27 @@ def requeue(
     error: JobError | None = None,
     measured: Measured | None = None,
 ) -> None:
-    """running → queued, at its old rank, not before `not_before`; a release gives the attempt back."""
+    """running → queued, at its old rank, not before `not_before` (0: at once); a release gives the attempt back."""
     refund = 0 if burn_attempt else 1
     _leave(conn, job_id, fence, JobStatus.QUEUED, attempts=_states.c.attempts - refund, not_before=not_before)
     _close(conn, job_id, fence, outcome, now, error=error, measured=measured)
+    _tell(conn, "job.requeued", job_id, now, lease=fence, outcome=outcome, error=error, not_before=not_before)
 
 
 def cancel_queued(conn: Connection, job_id: str, now: float) -> bool:
     """queued → cancelled; False when the job is not queued."""
-    return _end_queued(conn, job_id, JobStatus.CANCELLED, now, None)
+    if not _end_queued(conn, job_id, JobStatus.CANCELLED, now, None):
+        return False
+    _tell(conn, "job.cancelled", job_id, now)
+    return True
 
 
 def refuse_queued(conn: Connection, job_id: str, error: JobError, now: float) -> bool:
     """queued → failed, for a job that nothing could ever run; False when the job is not queued."""
-    return _end_queued(conn, job_id, JobStatus.FAILED, now, error)
+    if not _end_queued(conn, job_id, JobStatus.FAILED, now, error):
+        return False
+    _tell(conn, "job.failed", job_id, now, error=error)
+    return True
 
 
 def lock(conn: Connection, job_id: str) -> None:
@@ -173,7 +152,22 @@ def request_cancel(conn: Connection, job_id: str, now: float) -> bool:
         )
         .values(cancel_requested_at=now, version=_states.c.version + 1)
     )
-    return asked.rowcount == 1
+    if asked.rowcount != 1:
+        return False
+    _tell(conn, "job.cancel_requested", job_id, now)
+    return True
+
+
+def reprioritize(
+    conn: Connection, job_id: str, priority: float, *, weight: float, rank: float, actor: str, now: float
+) -> None:
+    """Move a queued job, whose row is locked, to the place of another priority."""
+    conn.execute(
+        update(_states)
+        .where(_states.c.job_id == job_id, _states.c.status == JobStatus.QUEUED)
+        .values(priority=priority, weight=weight, rank=rank, version=_states.c.version + 1)
+    )
+    _tell(conn, "job.reprioritized", job_id, now, actor=actor, priority=priority)
 
 
 def held(conn: Connection, job_id: str, fence: int) -> Row[Any]:
@@ -184,8 +178,13 @@ def held(conn: Connection, job_id: str, fence: int) -> Row[Any]:
         .with_for_update()
     ).one_or_none()
     if row is None:
-        raise LeaseLost(f"lease {fence} of {job_id} is no longer held")
+        raise lost(job_id, fence)
     return row
+
+
+def lost(job_id: str, fence: int) -> LeaseLost:
+    """Return the error that a call with a lease that is not the job's own any more raises."""
+    return LeaseLost(f"lease {fence} of {job_id} is no longer held")
 
 
 def _leave(conn: Connection, job_id: str, fence: int, status: JobStatus, **values: Any) -> None:
@@ -195,7 +194,7 @@ def _leave(conn: Connection, job_id: str, fence: int, status: JobStatus, **value
         .values(status=status, version=_states.c.version + 1, **values)
     )
     if moved.rowcount != 1:
-        raise LeaseLost(f"lease {fence} of {job_id} is no longer held")
+        raise lost(job_id, fence)
 
 
 def _close(
@@ -235,4 +234,20 @@ def _end_queued(conn: Connection, job_id: str, status: JobStatus, now: float, er
             error_message=error.message if error else None,
         )
     )
+    conn.execute(delete(s.reservations).where(s.reservations.c.job_id == job_id))
     return ended.rowcount == 1
+
+
+def _tell(
+    conn: Connection,
+    type_: str,
+    job_id: str,
+    now: float,
+    *,
+    actor: str | None = None,
+    error: JobError | None = None,
+    **data: Any,
+) -> None:
+    told = {**data, "error": {"code": error.code, "message": error.message}} if error else data
+    tenant = conn.execute(select(s.jobs.c.tenant).where(s.jobs.c.id == job_id)).scalar()
+    eventlog.append(conn, type_, job_id, now, tenant=tenant, actor=actor, data=told)

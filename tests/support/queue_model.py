@@ -1,36 +1,58 @@
-"""The queue as a plain model: what a sequence of calls must lead to, without a database."""
+"""The queue as a plain model: what a sequence of calls must lead to, without a database.
 
+The rules are stated again here in the simplest way there is, over all jobs at once; nothing of the scheduler decides.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from scheduler.policy import Policy
+from scheduler.policy import Order, Policy
+from scheduler.rank import overtaking_seconds
 from scheduler.records import Lease
-from scheduler.states import GpuState, JobStatus
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline
+
+_GIB = 2**30
 
 
 @dataclass
 class ModelJob:
-    """What must be true of a job."""
+    """What must be true of a job. From `fraction` on it is what must be true of its open lease."""
 
     id: str
-    rank: float
-    need_bytes: int
+    model: str
+    seconds: float
+    vram_bytes: int
+    need_bytes: int  # what the ledger gives it beside the resident model
+    priority: float
+    virtual_at: float
+    ready_at: float
     not_before: float
     status: JobStatus = JobStatus.QUEUED
     fence: int = 0
     attempts: int = 0
     cancel_requested: bool = False
     lease: Lease | None = None
+    reserved_bytes: int = 0
     expires_at: float = 0.0
+    fraction: float = 0.0
+    progress_at: float = 0.0
+    release_requested: bool = False
 
 
 @dataclass
 class ModelWorker:
-    """What must be true of a worker."""
+    """What must be true of a worker. `can_load` is what more it reserves for a job of each other model."""
 
     id: str
     gpu_id: str
+    model: str
     resident_bytes: int
     seen_at: float
+    can_load: Mapping[str, int]
+    condemned: bool = False
 
 
 @dataclass
@@ -39,63 +61,320 @@ class ModelGpu:
 
     id: str
     usable_bytes: int  # total - headroom
+    seen_at: float
     state: GpuState = GpuState.ACTIVE
+    deadline_at: float | None = None
+    on_deadline: OnDeadline = OnDeadline.CHECKPOINT
+    resume_at: float | None = None
+    reserved_for: str | None = None  # the job it is kept for,
+    start_at: float = 0.0  # and when that should start
+
+
+class Budget(NamedTuple):
+    """What a worker can give a job of one model: now, and with nothing else running; and what loading it adds."""
+
+    free_bytes: int
+    room_bytes: int
+    load_bytes: int
+
+
+class Window(NamedTuple):
+    """When the reserved job should start, and what will still be free beside it."""
+
+    seconds: float
+    spare_bytes: int
 
 
 @dataclass
 class QueueModel:
-    """All jobs, workers and GPUs; each method is one call's effect."""
+    """All jobs, workers and GPUs; each method is one call's effect.
+
+    `told` is what the event log must have about each subject since it was last emptied, and `situations` counts what
+    has come up, to show that it does.
+    """
 
     policy: Policy
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     workers: dict[str, ModelWorker] = field(default_factory=dict)
     gpus: dict[str, ModelGpu] = field(default_factory=dict)
+    shares: dict[str, float | None] = field(default_factory=dict)
+    clocks: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    paused: bool = False
+    told: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    situations: Counter[str] = field(default_factory=Counter)
 
-    def committed_bytes(self, gpu_id: str) -> int:
-        """What residents and open leases of a GPU hold together."""
-        resident = sum(w.resident_bytes for w in self.workers.values() if w.gpu_id == gpu_id)
-        return resident + sum(job.need_bytes for job in self.running() if job.lease and job.lease.gpu_id == gpu_id)
+    # Submitting
 
-    def running(self) -> list[ModelJob]:
-        """Jobs with an open lease."""
-        return [job for job in self.jobs.values() if job.status is JobStatus.RUNNING]
+    def submitted(self, job: ModelJob, tenant: str, now: float) -> None:
+        """A new job: a tenant with a share has a clock, which only its own submits move on."""
+        share = self.shares.get(tenant)
+        job.virtual_at = job.ready_at
+        if share is not None:
+            job.virtual_at = max(job.ready_at, self.clocks[tenant])
+            self.clocks[tenant] = max(now, self.clocks[tenant]) + job.seconds / share
+        self.jobs[job.id] = job
+        self._tell(job.id, "job.queued")
 
-    def best(self, worker_id: str, free_bytes: int, now: float) -> ModelJob | None:
-        """The job a claim must return."""
+    def merit(self, job: ModelJob) -> float:
+        """What makes a job go before those of its age."""
+        if self.policy.order is Order.SHORTEST_FIRST:
+            return job.priority / job.seconds
+        return job.seconds / (job.vram_bytes / _GIB) * job.priority
+
+    def rank(self, job: ModelJob) -> float:
+        """What the line is sorted by, the highest first."""
+        if self.policy.order is Order.FIFO:
+            return -job.virtual_at
+        return math.log(self.merit(job)) - job.virtual_at / self.policy.tau_seconds
+
+    # Claiming
+
+    def claim(self, worker_id: str, measured_bytes: int, now: float) -> ModelJob | None:
+        """Return the job that a claim must lease, and keep the reservation that it makes or drops."""
         worker = self.workers.get(worker_id)
-        if worker is None or self.gpus[worker.gpu_id].state is not GpuState.ACTIVE:
+        if worker is None or worker.condemned or self.paused:
             return None
-        free = min(free_bytes, self.gpus[worker.gpu_id].usable_bytes - self.committed_bytes(worker.gpu_id))
-        fitting = [
+        gpu = self.gpus[worker.gpu_id]
+        if gpu.state is not GpuState.ACTIVE:
+            return None
+        budgets = self._budgets(worker, measured_bytes)
+        runs = {worker.model, *worker.can_load}
+        ready = [job for job in self.queued() if job.not_before <= now and job.model in runs]
+        kept = self._kept(gpu, budgets, now)
+        if kept is not None and kept in ready and kept.need_bytes <= budgets[kept.model].free_bytes:
+            self.situations["the reserved job starts"] += 1
+            return kept
+        fitting = [job for job in ready if job.need_bytes <= budgets[job.model].free_bytes]
+        kept = kept or self._reserve(gpu, budgets, ready, fitting, now)
+        if kept is None:
+            return self._first(fitting)
+        window = self._window(gpu, budgets, kept, now)
+        assert window is not None, "what fits an empty GPU fits once all that runs there has ended"
+        allowed = [job for job in fitting if self._may_start(job, budgets, window)]
+        self.situations["a job that fits waits for the reserved one"] += len(allowed) < len(fitting)
+        return self._first(allowed)
+
+    def _budgets(self, worker: ModelWorker, measured_bytes: int) -> dict[str, Budget]:
+        """The ledger of the worker's GPU for each model; what only other workers there run is their worry to load."""
+        usable = self.gpus[worker.gpu_id].usable_bytes
+        leased = sum(job.reserved_bytes for job in self.running(worker.gpu_id))
+        resident = sum(other.resident_bytes for other in self.workers.values() if other.gpu_id == worker.gpu_id)
+        free = max(0, min(measured_bytes, usable - resident - leased))
+        room = max(0, min(measured_bytes + leased, usable - resident))
+        budgets = defaultdict(lambda: Budget(free, room, 0))
+        budgets.update({model: Budget(free - load, room - load, load) for model, load in worker.can_load.items()})
+        return budgets
+
+    def _kept(self, gpu: ModelGpu, budgets: Mapping[str, Budget], now: float) -> ModelJob | None:
+        """The job the GPU is reserved for, as long as it waits and could run there."""
+        if gpu.reserved_for is None:
+            return None
+        job = self.jobs[gpu.reserved_for]
+        if job.status is JobStatus.QUEUED and job.not_before <= now and job.need_bytes <= budgets[job.model].room_bytes:
+            return job
+        self.situations["a reservation that cannot be kept is dropped"] += 1
+        gpu.reserved_for = None
+        return None
+
+    def _reserve(
+        self,
+        gpu: ModelGpu,
+        budgets: Mapping[str, Budget],
+        ready: Iterable[ModelJob],
+        fitting: Iterable[ModelJob],
+        now: float,
+    ) -> ModelJob | None:
+        """Only memory holds the first of the line back, and has for too long: the GPU is kept for it from now on."""
+        elsewhere = {other.reserved_for for other in self.gpus.values()}
+        blocked = [
             job
-            for job in self.jobs.values()
-            if job.status is JobStatus.QUEUED and job.not_before <= now and job.need_bytes <= free
+            for job in ready
+            if budgets[job.model].free_bytes < job.need_bytes <= budgets[job.model].room_bytes
+            and job.id not in elsewhere
         ]
-        return min(fitting, key=lambda job: (-job.rank, job.id), default=None)
+        first = self._first(blocked)
+        if first is None or self._first([first, *fitting]) is not first:
+            return None
+        if now - first.ready_at <= self.policy.reserve_after_seconds:
+            return None
+        window = self._window(gpu, budgets, first, now)
+        assert window is not None
+        gpu.reserved_for, gpu.start_at = first.id, now + window.seconds
+        self.situations["a GPU is reserved"] += 1
+        return first
+
+    def _window(self, gpu: ModelGpu, budgets: Mapping[str, Budget], kept: ModelJob, now: float) -> Window | None:
+        """The first moment at which enough of what runs has ended, by the predictions; what is late ends at once."""
+        remaining = {
+            job.id: max(0.0, (1.0 - job.fraction) * job.seconds - (now - job.progress_at))
+            for job in self.running(gpu.id)
+        }
+        for seconds in sorted({0.0, *remaining.values()}):
+            ended = sum(job.reserved_bytes for job in self.running(gpu.id) if remaining[job.id] <= seconds)
+            spare = budgets[kept.model].free_bytes + ended - kept.need_bytes
+            if spare >= 0:
+                return Window(seconds, spare)
+        return None
+
+    def _may_start(self, job: ModelJob, budgets: Mapping[str, Budget], window: Window) -> bool:
+        """Whether a job leaves the reserved start where it is: it will have ended by then, or fits beside it."""
+        if job.seconds <= window.seconds / self.policy.backfill_slack:
+            self.situations["a job may run before the reserved start"] += 1
+            return True
+        if job.need_bytes + max(0, budgets[job.model].load_bytes) <= window.spare_bytes:
+            self.situations["a job may run beside the reserved one"] += 1
+            return True
+        return False
+
+    def _first(self, jobs: Iterable[ModelJob]) -> ModelJob | None:
+        return min(jobs, key=lambda job: (-self.rank(job), job.id), default=None)
+
+    def check_overtaking(self, job: ModelJob, worker_id: str, measured_bytes: int, now: float) -> None:
+        """A job is about to start: whatever came before it and could start instead is within the promised bound."""
+        worker = self.workers[worker_id]
+        gpu, runs = self.gpus[worker.gpu_id], {worker.model, *worker.can_load}
+        if gpu.reserved_for == job.id:
+            return  # it has waited for the GPU, and the others for it
+        budgets = self._budgets(worker, measured_bytes)
+        kept = None if gpu.reserved_for is None else self.jobs[gpu.reserved_for]
+        window = None if kept is None else self._window(gpu, budgets, kept, now)
+        for other in self.queued():
+            fits = other.model in runs and other.need_bytes <= budgets[other.model].free_bytes
+            if not fits or other.not_before > now or (window and not self._may_start(other, budgets, window)):
+                continue
+            later_by = job.virtual_at - other.virtual_at
+            if later_by > 0:
+                self.situations["a later job goes first"] += 1
+                assert self.policy.order is not Order.FIFO
+                bound = overtaking_seconds(self.merit(job), self.merit(other), self.policy.tau_seconds)
+                assert later_by <= bound + 1e-6, f"{job.id} came {later_by} s after {other.id}, the bound is {bound} s"
 
     def claimed(self, job: ModelJob, lease: Lease, now: float) -> None:
-        """queued → running."""
+        """queued → running; whichever GPU was kept for the job is kept no longer."""
+        worker = self.workers[lease.worker_id]
+        gpu = self.gpus[worker.gpu_id]
+        if gpu.reserved_for != job.id and self._unreserve(job.id):
+            self.situations["a reserved job starts on another GPU"] += 1
+        self._unreserve(job.id)
+        self.situations["a worker loads another model"] += job.model != worker.model
         job.status, job.lease = JobStatus.RUNNING, lease
         job.fence += 1
         job.attempts += 1
+        job.reserved_bytes = job.need_bytes + worker.can_load.get(job.model, 0)
         job.expires_at = now + self.policy.lease_seconds
+        job.fraction, job.progress_at, job.release_requested = 0.0, now, False
+        self._tell(job.id, "job.running", job.fence)
+
+    # Running
+
+    def queued(self) -> list[ModelJob]:
+        """Jobs that wait, whether they may run yet or not."""
+        return [job for job in self.jobs.values() if job.status is JobStatus.QUEUED]
+
+    def running(self, gpu_id: str | None = None) -> list[ModelJob]:
+        """Jobs with an open lease, of one GPU or all."""
+        return [
+            job
+            for job in self.jobs.values()
+            if job.status is JobStatus.RUNNING and job.lease and gpu_id in (None, job.lease.gpu_id)
+        ]
 
     def holds(self, lease: Lease) -> bool:
         """Whether a lease is its job's own."""
         job = self.jobs[lease.job_id]
         return job.status is JobStatus.RUNNING and job.fence == lease.fence
 
+    def reported(self, lease: Lease, fraction: float, now: float) -> None:
+        """A sign of life of a job and of its worker."""
+        job = self.jobs[lease.job_id]
+        job.expires_at = now + self.policy.lease_seconds
+        if fraction != job.fraction:
+            job.fraction, job.progress_at = fraction, now
+        if lease.worker_id in self.workers:
+            self.workers[lease.worker_id].seen_at = now
+
     def end(self, job: ModelJob, status: JobStatus) -> JobStatus:
         """running → an end, or back to the queue; a cancel wins unless the attempt failed for good."""
         if job.cancel_requested and status is not JobStatus.FAILED:
+            self.situations["a cancel wins"] += status is not JobStatus.CANCELLED
             status = JobStatus.CANCELLED
         job.status, job.lease = status, None
+        self._tell(job.id, "job.requeued" if status is JobStatus.QUEUED else f"job.{status}", job.fence)
         return status
+
+    def release(self, job: ModelJob, now: float) -> JobStatus:
+        """running → queued with the attempt given back."""
+        if not job.cancel_requested:
+            job.attempts -= 1
+            job.not_before = now
+        return self.end(job, JobStatus.QUEUED)
 
     def give_back(self, job: ModelJob) -> JobStatus:
         """running → queued with the attempt burned, or failed when it was the last."""
         last = job.attempts >= self.policy.max_attempts and not job.cancel_requested
         return self.end(job, JobStatus.FAILED if last else JobStatus.QUEUED)
+
+    # The callers' and the operator's hand
+
+    def cancel(self, job: ModelJob) -> None:
+        """queued → cancelled; of a running job it is recorded."""
+        if job.status is JobStatus.QUEUED:
+            job.status = JobStatus.CANCELLED
+            self.situations["a reserved job is cancelled"] += self._unreserve(job.id)
+            self._tell(job.id, "job.cancelled")
+        elif job.status is JobStatus.RUNNING and not job.cancel_requested:
+            job.cancel_requested = True
+            self._tell(job.id, "job.cancel_requested")
+
+    def reprioritize(self, job: ModelJob, priority: float) -> None:
+        """A queued job gets another place; what is kept for it stays kept."""
+        job.priority = priority
+        self._tell(job.id, "job.reprioritized")
+
+    def switch(self, *, paused: bool) -> None:
+        """Let queued jobs start, or not."""
+        if paused or self.paused:
+            self._tell("queue", "queue.paused" if paused else "queue.resumed")
+        self.paused = paused
+
+    def drain(
+        self,
+        gpu: ModelGpu,
+        mode: DrainMode,
+        deadline_at: float | None,
+        on_deadline: OnDeadline,
+        resume_at: float | None,
+    ) -> None:
+        """active, faulted → draining; whoever it was reserved for waits elsewhere."""
+        gpu.state = GpuState.DRAINED if gpu.state is GpuState.DRAINED else GpuState.DRAINING
+        gpu.deadline_at, gpu.on_deadline, gpu.resume_at = deadline_at, on_deadline, resume_at
+        gpu.reserved_for = None
+        if mode is DrainMode.CHECKPOINT:
+            self._ask_back(gpu)
+        self._tell(gpu.id, f"gpu.{gpu.state}")
+        self._settle(gpu)
+
+    def resume(self, gpu: ModelGpu) -> None:
+        """draining, drained, faulted → active."""
+        if gpu.state is not GpuState.ACTIVE:
+            gpu.state, gpu.deadline_at, gpu.resume_at = GpuState.ACTIVE, None, None
+            self._tell(gpu.id, "gpu.active")
+
+    def fault(self, gpu: ModelGpu) -> None:
+        """active → faulted."""
+        if gpu.state is GpuState.ACTIVE:
+            gpu.state, gpu.reserved_for = GpuState.FAULTED, None
+            self._tell(gpu.id, "gpu.faulted")
+
+    # What dies and what falls due
+
+    def worker_added(self, worker: ModelWorker) -> None:
+        """A process appears, if need be on a GPU that was already drained."""
+        self.workers[worker.id] = worker
+        gpu = self.gpus[worker.gpu_id]
+        if gpu.state is GpuState.DRAINED:
+            gpu.state = GpuState.DRAINING
+            self._tell(gpu.id, "gpu.draining")
 
     def worker_gone(self, worker_id: str) -> list[ModelJob]:
         """Forget a worker and return the jobs that lost it."""
@@ -106,8 +385,74 @@ class QueueModel:
         self.settle_drains()
         return lost
 
+    def overdue(self, now: float) -> list[ModelJob]:
+        """Jobs whose lease has run out."""
+        return [job for job in self.running() if job.expires_at < now]
+
+    def silent(self, now: float) -> list[str]:
+        """Workers that have not been heard for too long."""
+        return [worker.id for worker in self.workers.values() if worker.seen_at < now - self.policy.worker_ttl_seconds]
+
+    def reap(self, now: float) -> list[ModelJob]:
+        """A round of a reaper; returns the jobs that it took back from silent workers."""
+        expired, silent = self.overdue(now), self.silent(now)
+        for job in expired:
+            self.give_back(job)
+        for worker_id in silent:
+            del self.workers[worker_id]  # its leases run out by themselves
+        for gpu in self.gpus.values():
+            starts = any(worker.gpu_id == gpu.id and not worker.condemned for worker in self.workers.values())
+            away = gpu.seen_at < now - self.policy.worker_ttl_seconds
+            if gpu.reserved_for is not None and (away or not starts):
+                self.situations["a GPU with a reservation is away"] += 1
+                gpu.reserved_for = None
+        for gpu in self.gpus.values():
+            if gpu.state is GpuState.DRAINING and gpu.deadline_at is not None and gpu.deadline_at <= now:
+                self._deadline(gpu, now)
+        self.settle_drains()
+        for gpu in self.gpus.values():
+            if gpu.resume_at is not None and gpu.resume_at <= now:
+                self.resume(gpu)
+        self.situations["a lease runs out"] += len(expired)
+        return expired
+
+    def _deadline(self, gpu: ModelGpu, now: float) -> None:
+        """A drain has taken too long: its jobs are asked for, or taken with the processes that run them."""
+        if gpu.on_deadline is OnDeadline.CHECKPOINT:
+            told = self._ask_back(gpu)
+        else:
+            for job in self.running(gpu.id):
+                self.release(job, now)
+                self.situations["a deadline kills"] += 1
+            doomed = [w for w in self.workers.values() if w.gpu_id == gpu.id and not w.condemned]
+            for worker in doomed:
+                worker.condemned = True
+            told = len(doomed) > 0
+        if told:
+            self._tell(gpu.id, "gpu.draining")
+
+    def _ask_back(self, gpu: ModelGpu) -> bool:
+        asked = [job for job in self.running(gpu.id) if not job.release_requested]
+        for job in asked:
+            job.release_requested = True
+        return len(asked) > 0
+
     def settle_drains(self) -> None:
         """draining → drained where nothing is left."""
         for gpu in self.gpus.values():
-            if gpu.state is GpuState.DRAINING and self.committed_bytes(gpu.id) == 0:
-                gpu.state = GpuState.DRAINED
+            self._settle(gpu)
+
+    def _settle(self, gpu: ModelGpu) -> None:
+        here = [worker for worker in self.workers.values() if worker.gpu_id == gpu.id]
+        if gpu.state is GpuState.DRAINING and not here and not self.running(gpu.id):
+            gpu.state = GpuState.DRAINED
+            self._tell(gpu.id, "gpu.drained")
+
+    def _unreserve(self, job_id: str) -> bool:
+        kept = [gpu for gpu in self.gpus.values() if gpu.reserved_for == job_id]
+        for gpu in kept:
+            gpu.reserved_for = None
+        return len(kept) > 0
+
+    def _tell(self, subject: str, what: str, fence: int | None = None) -> None:
+        self.told[subject].append(what if fence is None else f"{what} {fence}")

@@ -82,7 +82,7 @@ class Api:
                 self.end_headers()
                 self.wfile.write(answer.encoded())
 
-            do_GET = do_POST = do_DELETE = handle_one  # noqa: N815  http.server's names
+            do_GET = do_POST = do_PATCH = do_DELETE = handle_one  # noqa: N815  http.server's names
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  http.server's name
                 pass

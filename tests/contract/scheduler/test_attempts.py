@@ -5,7 +5,7 @@ import pytest
 from scheduler.policy import Policy
 from scheduler.records import JobError
 from scheduler.service import Scheduler
-from scheduler.states import JobStatus, Outcome, Stage
+from scheduler.states import Directive, JobStatus, Outcome, Stage
 from tests.support.databases import Clock
 from tests.support.fleet import ERROR, GIB, HALF_WAY, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu
 
@@ -30,7 +30,7 @@ def test_progress_is_visible_and_extends_the_lease(scheduler: Scheduler, gpu: Re
     assert (job.progress.stage, job.progress.step, job.progress.steps) == (Stage.LOADING, 0, 50)
     clock.advance(LEASE_SECONDS - 1)
 
-    assert scheduler.leases.report(lease, HALF_WAY) is False
+    assert scheduler.leases.report(lease, HALF_WAY) is Directive.CONTINUE
 
     job = scheduler.queue.get(lease.job_id)
     assert (job.status, job.progress, job.gpu_id) == (JobStatus.RUNNING, HALF_WAY, "GPU-0")

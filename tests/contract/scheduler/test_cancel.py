@@ -6,7 +6,7 @@ import pytest
 
 from scheduler.records import Lease
 from scheduler.service import Scheduler
-from scheduler.states import JobStatus, Outcome
+from scheduler.states import Directive, JobStatus, Outcome
 from tests.support.databases import Clock
 from tests.support.fleet import ERROR, HALF_WAY, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu, snapshot
 
@@ -34,7 +34,7 @@ def test_a_running_job_hears_of_it_at_its_next_report(scheduler: Scheduler, gpu:
     job = scheduler.queue.cancel(lease.job_id)
 
     assert (job.status, job.cancel_requested) == (JobStatus.RUNNING, True)
-    assert scheduler.leases.report(lease, HALF_WAY) is True
+    assert scheduler.leases.report(lease, HALF_WAY) is Directive.CANCEL
     scheduler.leases.cancelled(lease)
     job = scheduler.queue.get(lease.job_id)
     assert (job.status, job.result, job.error) == (JobStatus.CANCELLED, None, None)
@@ -105,8 +105,8 @@ def test_asking_twice_is_asking_once(scheduler: Scheduler, gpu: RegisteredGpu, c
 def test_a_worker_can_ask_without_extending_its_lease(scheduler: Scheduler, gpu: RegisteredGpu) -> None:
     lease = gpu.must_claim()
     before = snapshot(scheduler)
-    assert scheduler.leases.cancel_requested(lease) is False
+    assert scheduler.leases.directive(lease) is Directive.CONTINUE
     assert snapshot(scheduler) == before
     scheduler.queue.cancel(lease.job_id)
 
-    assert scheduler.leases.cancel_requested(lease) is True
+    assert scheduler.leases.directive(lease) is Directive.CANCEL

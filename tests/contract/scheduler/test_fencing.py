@@ -10,11 +10,12 @@ from scheduler.errors import LeaseLost
 from scheduler.leases import Leases
 from scheduler.records import Lease
 from scheduler.service import Scheduler
+from scheduler.states import Directive
 from tests.support.databases import Clock
 from tests.support.fleet import ERROR, HALF_WAY, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu, snapshot
 
 CALLS: dict[str, Callable[[Leases, Lease], object]] = {
-    "cancel_requested": lambda leases, lease: leases.cancel_requested(lease),
+    "directive": lambda leases, lease: leases.directive(lease),
     "report": lambda leases, lease: leases.report(lease, HALF_WAY),
     "succeed": lambda leases, lease: leases.succeed(lease, RESULT, MEASURED),
     "fail": lambda leases, lease: leases.fail(lease, ERROR, MEASURED),
@@ -42,6 +43,31 @@ def taken_over(gpu: RegisteredGpu, clock: Clock) -> Lease:
     clock.advance(60)
     gpu.add_worker()
     assert gpu.must_claim(worker=1).job_id == lease.job_id
+    return lease
+
+
+def ended_by_another(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = taken_over(gpu, clock)
+    gpu.scheduler.leases.succeed(replace(lease, fence=2, worker_id=gpu.workers[1]), RESULT, MEASURED)
+    return lease
+
+
+def expired(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = gpu.must_claim()
+    clock.advance(11)
+    assert gpu.scheduler.reaper.run_once().expired_jobs == [lease.job_id]
+    return lease
+
+
+def taken_from_a_worker_to_be_killed(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = gpu.must_claim()
+    assert gpu.scheduler.leases.release_worker(lease.worker_id) == [lease.job_id]
+    return lease
+
+
+def failed(gpu: RegisteredGpu, clock: Clock) -> Lease:
+    lease = gpu.must_claim()
+    gpu.scheduler.leases.fail(lease, ERROR)
     return lease
 
 
@@ -79,7 +105,20 @@ def test_every_call_of_a_worker_is_in_this_test() -> None:
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
-    "lose", [ended, released, taken_over, taken_back_by_the_same_worker, cancelled, deleted, from_the_future]
+    "lose",
+    [
+        ended,
+        failed,
+        cancelled,
+        deleted,
+        released,
+        expired,
+        taken_from_a_worker_to_be_killed,
+        taken_over,
+        taken_back_by_the_same_worker,
+        ended_by_another,
+        from_the_future,
+    ],
 )
 def test_a_stale_fence_changes_nothing(
     scheduler: Scheduler, clock: Clock, lose: Callable[[RegisteredGpu, Clock], Lease], call: str
@@ -94,6 +133,17 @@ def test_a_stale_fence_changes_nothing(
         CALLS[call](scheduler.leases, stale)
 
     assert snapshot(scheduler) == before
+
+
+def test_a_lease_that_has_run_out_is_held_until_somebody_takes_it_back(scheduler: Scheduler, clock: Clock) -> None:
+    """A worker that was late is not punished for it: nobody else has begun."""
+    gpu = register_gpu(scheduler)
+    scheduler.queue.submit(new_job())
+    lease = gpu.must_claim()
+    clock.advance(60)
+
+    assert scheduler.leases.report(lease, HALF_WAY) is Directive.CONTINUE
+    assert scheduler.reaper.run_once().expired_jobs == []
 
 
 def test_fences_grow_for_ever(scheduler: Scheduler, clock: Clock) -> None:

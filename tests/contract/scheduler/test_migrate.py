@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from scheduler.errors import DatabaseNewer
 from scheduler.store import migrate as migration
+from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
 from scheduler.store.schema import metadata
@@ -148,3 +150,57 @@ def _postgres_schema(database: Database) -> list[tuple[str, ...]]:
     with database.read() as conn:
         rows = [tuple(row) for query in (columns, constraints, indexes) for row in conn.execute(query)]
     return sorted(row for row in rows if row[0] != "alembic_version")
+
+
+def upgrade_to(database: Database, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migration._SCRIPTS))
+    with database.write() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, revision)
+
+
+_FIRST_VERSION = """
+INSERT INTO gpus (id, host, model, kind, name, plan, total_bytes, headroom_bytes, state, reason, state_changed_at,
+                  seen_at)
+VALUES ('GPU-0', 'h', 'm', 'k', 'n', 'fp16', 100, 1, 'active', NULL, 1, 9),
+       ('GPU-1', 'h', 'm', 'k', 'n', 'fp16', 100, 1, 'drained', 'fan', 4, 9);
+INSERT INTO workers (id, gpu_id, pid, model, resident_bytes, ready, seen_at) VALUES ('w', 'GPU-0', 1, 'm', 5, true, 9);
+INSERT INTO jobs (id, tenant, model, prompt, params, metadata, image_key, max_attempts, created_at)
+VALUES ('job_1', 't', 'm', 'p', '{"num_inference_steps": 50}', '{}', 'k', 3, 10),
+       ('job_2', 't', 'm', 'p', '{"num_inference_steps": 20}', '{}', 'k', 3, 11);
+INSERT INTO job_states (job_id, status, model, priority, plan, est_model_bytes, est_working_bytes, est_seconds, weight,
+                        rank, memory_class, not_before, lease, attempts, version, started_at)
+VALUES ('job_1', 'running', 'm', 1, 'fp16', 5, 6, 40, 2, -1, 3, 0, 1, 1, 2, 12),
+       ('job_2', 'queued', 'm', 1, 'fp16', 5, 6, 40, 2, -1, 3, 30, 1, 1, 3, 12);
+INSERT INTO leases (job_id, lease, gpu_id, worker_id, reserved_bytes, expires_at, stage, step, steps, fraction, reports)
+VALUES ('job_1', 1, 'GPU-0', 'w', 6, 22, 'denoising', 7, 50, 0.1, 4);
+INSERT INTO attempts (job_id, lease, number, gpu_id, worker_id, plan, predicted_vram_bytes, predicted_seconds,
+                      started_at)
+VALUES ('job_1', 1, 1, 'GPU-0', 'w', 'fp16', 11, 40, 12);
+"""
+
+
+def test_the_queue_of_the_first_version_goes_on(empty: str) -> None:
+    """A running job keeps its lease, a waiting one its place and its backoff, a drained GPU its drain."""
+    with opened(empty) as database:
+        upgrade_to(database, "0001")
+        with database.write() as conn:
+            for statement in filter(str.strip, _FIRST_VERSION.split(";\n")):
+                conn.execute(text(statement.replace(":", r"\:")))
+
+        migrate(database)
+
+        with database.read() as conn:
+            states = conn.execute(select(s.job_states).order_by(s.job_states.c.job_id)).all()
+            lease = conn.execute(select(s.leases)).one()
+            drain = conn.execute(select(s.drains)).one()
+            worker = conn.execute(select(s.workers)).one()
+            assert conn.execute(select(s.attempts.c.model)).scalar_one() == "m"
+    assert [(row.status, row.virtual_at, row.ready_at, row.steps, row.not_before) for row in states] == [
+        ("running", 10, 10, 50, 0),
+        ("queued", 11, 11, 20, 30),
+    ]
+    assert (lease.lease, lease.step, lease.started_at, lease.predicted_seconds) == (1, 7, 12, 40)
+    assert (drain.gpu_id, drain.mode, drain.asked_at, drain.deadline_at) == ("GPU-1", "finish", 4, None)
+    assert (worker.can_load, worker.condemned) == ([], None)

@@ -1,5 +1,6 @@
 """The reaper's round: what died comes back, what can never run ends."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,24 @@ def test_a_round_takes_back_jobs_and_gives_up_workers(scheduler: Scheduler, cloc
     assert scheduler.reaper.run_once() == Reaped([], [], [])
 
 
+def test_a_round_says_what_it_did() -> None:
+    assert not Reaped([], [], [])
+    done = Reaped(["job_1", "job_2"], [], [], resumed_gpus=["GPU-0"])
+    assert (bool(done), str(done)) == (True, "expired_jobs: job_1 job_2, resumed_gpus: GPU-0")
+
+
+def refused(
+    scheduler: Scheduler, clock: Clock, reaper: Reaper | None = None, heard: Callable[[], object] = lambda: None
+) -> list[str]:
+    """What is refused once it has been hopeless for longer than a dead worker counts as living."""
+    reaper = reaper or scheduler.reaper
+    for _ in range(3):
+        assert reaper.run_once().refused_jobs == []
+        clock.advance(5)
+        heard()
+    return reaper.run_once().refused_jobs
+
+
 def submit_large(scheduler: Scheduler) -> str:
     """Queue a job that only an 80 GiB GPU holds; it was there when the job came."""
     scheduler.reaper.run_once()  # its grace begins
@@ -53,7 +72,7 @@ def test_a_job_that_no_gpu_of_the_fleet_holds_any_more_ends_after_a_grace(schedu
     assert scheduler.reaper.run_once().refused_jobs == []
     clock.advance(0.001)
 
-    assert scheduler.reaper.run_once().refused_jobs == [job_id]
+    assert refused(scheduler, clock) == [job_id]
 
     job = scheduler.queue.get(job_id)
     assert job.status is JobStatus.FAILED
@@ -71,7 +90,7 @@ def test_a_gpu_that_left_for_good_keeps_no_job_waiting(scheduler: Scheduler, clo
     assert scheduler.reaper.run_once().refused_jobs == [], "the large GPU may come back"
     clock.advance(1)
 
-    assert scheduler.reaper.run_once().refused_jobs == [job_id]
+    assert refused(scheduler, clock) == [job_id]
 
 
 def test_resident_weights_are_no_room_for_a_job(scheduler: Scheduler, clock: Clock) -> None:
@@ -85,7 +104,21 @@ def test_resident_weights_are_no_room_for_a_job(scheduler: Scheduler, clock: Clo
     clock.advance(31)
     scheduler.fleet.register_worker(grown)
 
-    assert scheduler.reaper.run_once().refused_jobs == [job.id]
+    assert refused(scheduler, clock, heard=lambda: scheduler.fleet.register_worker(grown)) == [job.id]
+
+
+def test_a_dead_worker_beside_the_living_one_makes_no_job_hopeless(scheduler: Scheduler, clock: Clock) -> None:
+    """Its memory stands in the books until it counts as gone, after its supervisor died too."""
+    scheduler.reaper.run_once()
+    gpu = register_gpu(scheduler, total_bytes=80 * GIB, resident_bytes=30 * GIB)
+    job = scheduler.queue.submit(new_job(**LARGE)).job
+    clock.advance(31)
+    scheduler.reaper.run_once()
+    for _ in range(2):
+        gpu.add_worker(resident_bytes=30 * GIB)
+
+    assert refused(scheduler, clock, heard=lambda: scheduler.fleet.touch_worker(gpu.workers[-1])) == []
+    assert scheduler.queue.get(job.id).status is JobStatus.QUEUED
 
 
 def test_a_drained_gpu_still_keeps_its_jobs_waiting(scheduler: Scheduler, clock: Clock) -> None:
@@ -104,7 +137,7 @@ def test_each_model_is_judged_by_its_own_gpus(scheduler: Scheduler, clock: Clock
     scheduler.fleet.register(replace(MODEL), [gpu_info("GPU-80", total_bytes=16 * GIB)])
     clock.advance(31)
 
-    assert scheduler.reaper.run_once().refused_jobs == [job_id]
+    assert refused(scheduler, clock) == [job_id]
 
 
 def test_a_job_whose_plan_no_gpu_runs_any_more_ends(scheduler: Scheduler, clock: Clock) -> None:
@@ -114,7 +147,7 @@ def test_a_job_whose_plan_no_gpu_runs_any_more_ends(scheduler: Scheduler, clock:
     scheduler.fleet.register(MODEL, [replace(gpu_info("GPU-0"), id=scheduler.fleet.gpus()[0].info.id, plan="fp32")])
     clock.advance(31)
 
-    assert scheduler.reaper.run_once().refused_jobs == [job_id]
+    assert refused(scheduler, clock) == [job_id]
 
     error = scheduler.queue.get(job_id).error
     assert error is not None
@@ -132,7 +165,7 @@ def test_a_reaper_that_has_just_started_refuses_nothing(scheduler: Scheduler, cl
     assert fresh.run_once().refused_jobs == []
     clock.advance(1)
 
-    assert fresh.run_once().refused_jobs == [job_id]
+    assert refused(scheduler, clock, fresh) == [job_id]
 
 
 def test_jobs_of_a_model_that_nobody_serves_any_more_end(scheduler: Scheduler, clock: Clock) -> None:
@@ -140,7 +173,7 @@ def test_jobs_of_a_model_that_nobody_serves_any_more_end(scheduler: Scheduler, c
     clock.advance(Policy().gpu_memory_seconds + 1)
     register_gpu(scheduler, "GPU-other", model="other")
 
-    assert scheduler.reaper.run_once().refused_jobs == [job_id]
+    assert refused(scheduler, clock) == [job_id]
 
 
 def test_after_a_pause_workers_are_given_time_to_be_heard(scheduler: Scheduler, clock: Clock) -> None:

@@ -1,114 +1,269 @@
-"""Explaining as a pure function: the first thing that holds a job back is the one that is told."""
+"""Explaining as a pure function: the first thing that holds a job back is the one that is told, with its numbers."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from scheduler.explain import QueueInfo, explain
+from scheduler.explain import Blocker, Moment, QueueInfo, explain
 from scheduler.footprint import Footprint
+from scheduler.line import Standing
+from scheduler.outlook import Pace, Span, Work
 from scheduler.placement import Offer
-from scheduler.records import Gpu, GpuSample, Job, OpenLease, Progress, Worker
+from scheduler.policy import Policy
+from scheduler.records import Gpu, GpuSample, Job, OpenLease, Progress, Reservation, Worker
 from scheduler.states import GpuState, JobStatus, Stage
+from scheduler.store.lines import Pause
 from tests.support.fleet import GIB, MODEL, PARAMS, gpu_info
 
-BLOCK = 64 * 2**20
 NOW = 1000.0
 FOOTPRINT = Footprint("fp16", 6 * GIB, 4 * GIB, seconds=80.0)
 JOB = Job(
     id="job_1", tenant="default", model=MODEL.id, prompt="p", params=PARAMS, metadata={}, image_key="k", priority=1.0,
-    footprint=FOOTPRINT, weight=8.0, rank=1.0, status=JobStatus.QUEUED, version=(1, 0), progress=None, attempts=0,
-    max_attempts=3, not_before=NOW, cancel_requested=False, gpu_id=None, measured=None, error=None, result=None,
-    created_at=NOW, started_at=None, finished_at=None,
+    footprint=FOOTPRINT, weight=8.0, virtual_at=NOW, rank=1.0, memory_class=64, status=JobStatus.QUEUED, version=(1, 0),
+    progress=None, attempts=0, max_attempts=3, not_before=0.0, ready_at=NOW, cancel_requested=False, gpu_id=None,
+    measured=None, error=None, result=None, created_at=NOW, started_at=None, finished_at=None,
 )  # fmt: skip
+SURE = Pace(1.0, 1.0, 1.0, shared=0.0)
+PAUSE = Pause(NOW - 60, "moving racks", "alice")
+FULL = GpuSample(20 * GIB, 4 * GIB - 1)
 
 
 def offer(
     name: str = "GPU-0",
     *,
-    workers: int = 1,
+    workers: tuple[Worker, ...] | None = None,
     ready: bool = True,
     running: tuple[float, ...] = (),
+    running_bytes: int = GIB,
     state: GpuState = GpuState.ACTIVE,
     online: bool = True,
     sample: GpuSample | None = None,
+    kept: Reservation | None = None,
     capacity_bytes: int = 17 * GIB,
 ) -> Offer:
+    """A GPU with a worker, or `workers`; the first ones run jobs of 80 s that are at the fractions `running`."""
+    workers = (Worker("w0", name, 1, MODEL.id, 6 * GIB, ready),) if workers is None else workers
+    leases = tuple(
+        OpenLease(
+            job_id=f"{name}-{number}",
+            fence=1,
+            worker_id=f"w{number}",
+            reserved_bytes=running_bytes,
+            started_at=NOW,
+            predicted_seconds=80.0,
+            expires_at=NOW,
+            release_requested=False,
+            progress_at=NOW,
+            progress=Progress(Stage.DENOISING, 0, 50, fraction),
+        )
+        for number, fraction in enumerate(running)
+    )
     gpu = Gpu(
-        gpu_info(name),
-        state,
-        None if state is GpuState.ACTIVE else "why",
-        None,
-        0.0,
-        sample or GpuSample(0, 20 * GIB),
-        NOW,
-        online,
-        tuple(Worker(f"w{number}", name, 1, MODEL.id, 6 * GIB, ready) for number in range(workers)),
-        tuple(
-            OpenLease(f"j{number}", 1, "w0", GIB, NOW, Progress(Stage.DENOISING, 0, 50, fraction))
-            for number, fraction in enumerate(running)
-        ),
+        info=gpu_info(name),
+        state=state,
+        reason=None if state is GpuState.ACTIVE else "why",
+        actor=None,
+        state_changed_at=0.0,
+        sample=sample or GpuSample(0, 20 * GIB),
+        seen_at=NOW,
+        online=online,
+        drain=None,
+        reservation=kept,
+        workers=workers,
+        leases=leases,
     )
     return Offer(gpu, FOOTPRINT, capacity_bytes)
 
 
-def told(*offers: Offer, job: Job = JOB, ahead: tuple[int, float] = (0, 0.0)) -> QueueInfo:
-    return explain(job, offers, NOW, ahead, BLOCK)
+def two_workers(*, model: str = MODEL.id) -> tuple[Worker, ...]:
+    return tuple(Worker(f"w{number}", "GPU-0", number, model, 3 * GIB, ready=True) for number in range(2))
+
+
+def standing(*seconds: float) -> Standing:
+    return Standing(len(seconds), True, Work(seconds, 0.0, max(seconds, default=0.0)))
+
+
+def told(*offers: Offer, job: Job = JOB, ahead: tuple[float, ...] = (), **moment: Any) -> QueueInfo:
+    values: dict[str, Any] = {"now": NOW, "pause": None, "pace": SURE}
+    return explain(job, offers, standing(*ahead), Moment(**(values | moment)), Policy())
 
 
 def test_each_reason_hides_the_next() -> None:
     """From "nothing there" to "next to start", each cleared in turn."""
-    full = GpuSample(20 * GIB, 4 * GIB - 1)
     waiting = replace(JOB, not_before=NOW + 5)
     small = offer(capacity_bytes=4 * GIB - 1, state=GpuState.DRAINING, online=False)
     draining = offer(state=GpuState.DRAINING, online=False)
-    offline = offer(online=False, running=(0.5,), sample=full)
-    busy = offer(running=(0.5,), sample=full)
+    offline = offer(online=False, running=(0.5,), sample=FULL)
 
     reasons = [
-        told(job=waiting),
-        told(small, job=waiting),
+        told(job=waiting, pause=PAUSE),
+        told(small, job=waiting, pause=PAUSE),
+        told(draining, job=waiting, pause=PAUSE),
         told(draining, job=waiting),
         told(offline, job=waiting),
+        told(offline, job=replace(waiting, attempts=1)),
         told(offline),
         told(offer(sample=GpuSample(None, None, problem="lost"), running=(0.5,))),
-        told(busy),
-        told(offer(sample=full)),
+        told(offer(running=(0.5,), sample=FULL)),
+        told(offer(sample=FULL)),
+        told(offer(workers=two_workers(), running=(0.5,), running_bytes=14 * GIB)),
         told(offer(sample=GpuSample(20 * GIB, 4 * GIB))),
     ]
 
     assert [info.wait.code for info in reasons] == [
-        "no_gpu",
-        "too_large",
-        "draining",
-        "retry_backoff",
-        "no_worker",
-        "memory_unknown",
-        "busy",
-        "no_free_memory",
-        "dispatching",
+        Blocker.NO_GPU,
+        Blocker.TOO_LARGE,
+        Blocker.QUEUE_PAUSED,
+        Blocker.DRAINING,
+        Blocker.NOT_BEFORE,
+        Blocker.RETRY_BACKOFF,
+        Blocker.NO_WORKER,
+        Blocker.MEMORY_UNKNOWN,
+        Blocker.BUSY,
+        Blocker.FOREIGN_MEMORY,
+        Blocker.NO_FREE_MEMORY,
+        Blocker.DISPATCHING,
     ]
-    assert all("\n" not in info.wait.message for info in reasons)
+    assert all("\n" not in info.wait.message and info.wait.clears_when for info in reasons)
 
 
 def test_one_usable_gpu_is_enough() -> None:
     info = told(offer("GPU-0", state=GpuState.DRAINED), offer("GPU-1", online=False), offer("GPU-2"))
 
-    assert info.wait.code == "dispatching"
+    assert (info.wait.code, info.wait.details) == (Blocker.DISPATCHING, {"ahead": 0, "gpus": ["GPU-2"]})
 
 
 def test_a_gpu_with_a_worker_to_spare_is_not_busy() -> None:
-    assert told(offer(workers=2, running=(0.0,))).wait.code == "dispatching"
+    assert told(offer(workers=two_workers(), running=(0.0,))).wait.code is Blocker.DISPATCHING
 
 
-def test_the_start_is_what_is_ahead_shared_by_the_gpus_that_can() -> None:
+def test_memory_that_our_own_jobs_hold_is_told_apart_from_a_strangers() -> None:
+    """17 GiB are left beside two workers; 14 of them are promised, or somebody else has taken them."""
+    ours = told(offer(workers=two_workers(), running=(0.5,), running_bytes=14 * GIB, sample=GpuSample(0, 9 * GIB)))
+    foreign = told(offer(workers=two_workers(), sample=GpuSample(21 * GIB, 3 * GIB)))
+
+    assert ours.wait.code is Blocker.NO_FREE_MEMORY
+    assert ours.wait.details == {
+        "gpu": "GPU-0",
+        "needed_bytes": 4 * GIB,
+        "free_bytes": 3 * GIB,
+        "promised_bytes": 14 * GIB,
+        "running": 1,
+    }
+    assert ours.eta_seconds == 40.0, "then that job should have ended"
+    assert foreign.wait.code is Blocker.FOREIGN_MEMORY
+    assert foreign.wait.details == {
+        "gpu": "GPU-0",
+        "needed_bytes": 4 * GIB,
+        "free_bytes": 3 * GIB,
+        "foreign_bytes": 14 * GIB,
+    }
+    assert "14.00 GiB are held by something that is none of our jobs" in foreign.wait.message
+    assert (foreign.eta_seconds, foreign.start, foreign.finish) == (None, None, None), "nobody can tell"
+
+
+def test_a_gpu_that_is_kept_for_an_older_job() -> None:
+    """16 of 17 GiB are free. The older job gets 16.5 in 40 s, if this one, of 80 s, does not start."""
+    kept = Reservation("job_0", 33 * GIB // 2, start_at=NOW + 40, made_at=NOW)
+    gpu = offer(workers=two_workers(), running=(0.5,), kept=kept)
+
+    info = told(gpu)
+
+    assert info.wait.code is Blocker.RESERVED
+    assert info.wait.details == {
+        "gpu": "GPU-0",
+        "job_id": "job_0",
+        "start_at": NOW + 40,
+        "reserved_bytes": 33 * GIB // 2,
+        "needed_bytes": 4 * GIB,
+        "free_bytes": 16 * GIB,
+    }
+    assert info.eta_seconds is not None
+    assert info.eta_seconds >= 40
+    quick = replace(JOB, footprint=replace(FOOTPRINT, seconds=20.0))
+    assert told(gpu, job=quick).wait.code is Blocker.DISPATCHING, "it will have ended by then"
+    beside = replace(JOB, memory_class=8)
+    assert told(gpu, job=beside).wait.code is Blocker.DISPATCHING, "it fits beside"
+
+
+def test_a_job_that_a_gpu_is_kept_for() -> None:
+    kept = Reservation(JOB.id, 4 * GIB, start_at=NOW + 30, made_at=NOW)
+    full = offer(workers=two_workers(), running=(0.5,), running_bytes=14 * GIB, kept=kept)
+
+    info = told(full, ahead=(80.0, 80.0))
+
+    assert info.wait.code is Blocker.RESERVATION
+    assert info.wait.details == {"gpu": "GPU-0", "needed_bytes": 4 * GIB, "start_at": NOW + 30}
+    assert info.wait.message == "GPU GPU-0 is reserved for it, with 4.00 GiB from about 30 s from now"
+    assert (info.start, info.finish) == (Span(NOW + 30, NOW + 30), Span(NOW + 110, NOW + 110))
+    late = told(full, ahead=(80.0, 80.0), now=NOW + 35)
+    assert (late.wait.code, late.eta_seconds) == (Blocker.RESERVATION, 0.0)
+    free = told(offer(kept=kept), ahead=(80.0, 80.0))
+    assert (free.wait.message, free.eta_seconds) == ("next to start", 0.0), "whoever is ranked above it"
+
+
+def test_a_worker_may_load_the_model_in_place_of_its_own() -> None:
+    """Beside another model of 3 GiB there would be 20 GiB; this one is 3 GiB larger."""
+    other = (Worker("w0", "GPU-0", 1, "other", 3 * GIB, True, (MODEL.id,)),)
+
+    assert told(offer(workers=other)).wait.code is Blocker.DISPATCHING
+    assert told(offer(workers=other, sample=GpuSample(0, 7 * GIB))).wait.code is Blocker.DISPATCHING
+    assert told(offer(workers=other, sample=GpuSample(0, 7 * GIB - 1))).wait.code is Blocker.FOREIGN_MEMORY
+
+
+def test_the_start_is_when_the_work_ahead_leaves_a_worker_free() -> None:
     two = (offer("GPU-0", running=(0.5,)), offer("GPU-1", running=(0.75,)), offer("GPU-2", state=GpuState.DRAINING))
 
-    info = told(*two, ahead=(3, 240.0))
+    info = told(*two, ahead=(80.0, 100.0, 60.0))
 
-    assert info.position == 4
-    assert info.eta_seconds == pytest.approx((240 + 40 + 20) / 2)
+    assert (info.position, info.position_exact) == (4, True)
+    assert info.wait.message == "all GPUs that fit are busy with 2 running, 3 queued ahead"
+    assert info.eta_seconds == 140.0, "GPU-1 runs 20, 80 and then 60 s; GPU-0 40 and 100 s"
+    assert info.start == Span(NOW + 140, NOW + 140)
+    assert info.finish == Span(NOW + 220, NOW + 220)
 
 
-def test_a_wait_that_is_set_is_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(offer(), job=replace(JOB, not_before=NOW + 30)).eta_seconds == 30
-    assert told(offer(online=False), job=replace(JOB, not_before=NOW + 30)).eta_seconds is None
+def test_a_place_that_is_estimated_says_so() -> None:
+    far = Standing(51_999, False, Work(rest_seconds=160.0, longest_seconds=80.0))
+
+    info = explain(JOB, [offer()], far, Moment(NOW, None, SURE), Policy())
+
+    assert (info.position, info.position_exact) == (52_000, False)
+    assert (info.wait.message, info.eta_seconds) == ("starts after about 51999 queued ahead", 160.0)
+
+
+def test_the_pace_of_attempts_counts_for_those_that_run_and_those_that_wait() -> None:
+    info = told(offer(running=(0.5,)), ahead=(80.0,), pace=Pace(2.0, 2.0, 3.0, shared=1.0))
+
+    assert info.start == Span(NOW + 240, NOW + 360)
+    assert info.finish == Span(NOW + 400, NOW + 600)
+
+
+def test_time_passes_between_two_reports_of_progress() -> None:
+    assert told(offer(running=(0.5,)), now=NOW + 30).eta_seconds == 10.0
+    assert told(offer(running=(0.5,)), now=NOW + 300).eta_seconds == 0.0
+
+
+def test_a_wait_that_is_set_is_the_least() -> None:
+    waiting = replace(JOB, not_before=NOW + 30)
+
+    assert told(offer(), job=waiting).start == Span(NOW + 30, NOW + 30)
+    assert told(offer(), job=waiting, ahead=(80.0,)).eta_seconds == 80.0
+    assert told(offer(online=False), job=waiting).eta_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "moment"),
+    [
+        (offer(), {"pause": PAUSE}),
+        (offer(state=GpuState.DRAINING), {}),
+        (offer(online=False), {}),
+        (offer(ready=False), {}),
+        (offer(sample=GpuSample(None, None, problem="lost")), {}),
+    ],
+)
+def test_when_nobody_can_tell_nothing_is_told(gpu: Offer, moment: dict[str, Any]) -> None:
+    info = told(gpu, **moment)
+
+    assert (info.position, info.eta_seconds, info.start, info.finish) == (1, None, None, None)

@@ -20,11 +20,11 @@ sizes = st.integers(1, 200 * GIB)
 
 def gpu(*workers: Worker, **changes: Any) -> Gpu:
     info = gpu_info(**changes)
-    return Gpu(info, GpuState.ACTIVE, None, None, 0.0, GpuSample(0, 0), 0.0, True, workers, ())
+    return Gpu(info, GpuState.ACTIVE, None, None, 0.0, GpuSample(0, 0), 0.0, True, None, None, workers, ())
 
 
-def worker(resident_bytes: int, model: str = MODEL.id) -> Worker:
-    return Worker(f"worker_{resident_bytes}", "GPU-0", 1, model, resident_bytes, ready=True)
+def worker(resident_bytes: int, model: str = MODEL.id, can_load: tuple[str, ...] = ()) -> Worker:
+    return Worker(f"worker_{resident_bytes}", "GPU-0", 1, model, resident_bytes, ready=True, can_load=can_load)
 
 
 def offer(working_bytes: int, capacity_bytes: int, seconds: float = 10.0) -> Offer:
@@ -60,6 +60,18 @@ def test_capacity_is_what_one_job_can_get_beside_the_model() -> None:
     assert placement.capacity_bytes(gpu(), MODEL.id, 6 * GIB) == 17 * GIB
     assert placement.capacity_bytes(gpu(worker(7 * GIB)), MODEL.id, 6 * GIB) == 16 * GIB, "measured beats predicted"
     assert placement.capacity_bytes(gpu(worker(GIB)), MODEL.id, 6 * GIB) == 17 * GIB, "until it is measured whole"
+
+
+def test_all_that_is_resident_counts_once() -> None:
+    def capacity_gib(*workers: Worker) -> float:
+        return placement.capacity_bytes(gpu(*workers), MODEL.id, 6 * GIB) / GIB
+
+    assert capacity_gib(worker(6 * GIB), worker(6 * GIB)) == 11, "the other worker stays beside the job"
+    assert capacity_gib(worker(6 * GIB), worker(3 * GIB, "other")) == 14
+    assert capacity_gib(worker(GIB), worker(3 * GIB, "other")) == 14, "the model will be there whole, once"
+    assert capacity_gib(worker(3 * GIB, "other")) == 14, "a worker for it will come beside the other"
+    assert capacity_gib(worker(8 * GIB, "other", (MODEL.id,))) == 17, "the model takes the place of the other one"
+    assert capacity_gib(worker(8 * GIB, "other", (MODEL.id,)), worker(7 * GIB)) == 10, "it may replace the larger"
 
 
 def test_the_fastest_gpu_that_fits_is_chosen() -> None:

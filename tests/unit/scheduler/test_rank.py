@@ -6,12 +6,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from scheduler.rank import rank, weight
+from scheduler.policy import Order
+from scheduler.rank import overtaking_seconds, rank, weight
 
 GIB = 2**30
-weights = st.floats(1e-3, 1e6)
+merits = st.floats(1e-3, 1e6)
 times = st.floats(1.7e9, 1.9e9)
 taus = st.floats(1.0, 1e6)
+aged = st.sampled_from([Order.WEIGHTED, Order.SHORTEST_FIRST])
+
+
+def place(order: Order, merit: float, virtual_at: float, tau: float) -> float:
+    """The rank of a job whose merit under `order` is `merit`."""
+    return rank(order, job_weight=merit, est_seconds=2.0, priority=2.0 * merit, virtual_at=virtual_at, tau_seconds=tau)
 
 
 def test_weight_is_the_users_formula() -> None:
@@ -19,29 +26,44 @@ def test_weight_is_the_users_formula() -> None:
     assert weight(80.0, 20 * GIB, 1.0) == pytest.approx(4.0)
 
 
-@given(early=weights, late=weights, submitted_at=times, gap=st.floats(0, 1e6), tau=taus)
+@given(order=aged, early=merits, late=merits, at=times, gap=st.floats(0, 1e6), tau=taus)
 def test_a_later_job_overtakes_exactly_within_the_bound(
-    early: float, late: float, submitted_at: float, gap: float, tau: float
+    order: Order, early: float, late: float, at: float, gap: float, tau: float
 ) -> None:
-    bound = tau * math.log(late / early)
+    bound = overtaking_seconds(late, early, tau)
     assume(abs(gap - bound) > 1e-6 * (1 + abs(bound) + tau))  # a tie is decided by rounding
 
-    overtakes = rank(late, submitted_at + gap, tau) > rank(early, submitted_at, tau)
+    overtakes = place(order, late, at + gap, tau) > place(order, early, at, tau)
 
     assert overtakes is (gap < bound)
 
 
-@given(one=weights, other=weights, at=times, later=st.floats(0, 1e6), tau=taus)
-def test_the_order_of_two_jobs_never_changes(one: float, other: float, at: float, later: float, tau: float) -> None:
+@given(early=merits, late=merits, at=times, gap=st.floats(1e-3, 1e6), tau=taus)
+def test_first_in_first_out_lets_nothing_overtake(early: float, late: float, at: float, gap: float, tau: float) -> None:
+    assert place(Order.FIFO, late, at + gap, tau) < place(Order.FIFO, early, at, tau)
+
+
+@given(order=aged, one=merits, other=merits, at=times, later=st.floats(0, 1e6), tau=taus)
+def test_the_order_of_two_jobs_never_changes(
+    order: Order, one: float, other: float, at: float, later: float, tau: float
+) -> None:
     """Ageing is in the submission time: shifting both by the same time shifts both ranks alike."""
-    before = rank(one, at, tau) - rank(other, at, tau)
-    after = rank(one, at + later, tau) - rank(other, at + later, tau)
+    before = place(order, one, at, tau) - place(order, other, at, tau)
+    after = place(order, one, at + later, tau) - place(order, other, at + later, tau)
 
     assert after == pytest.approx(before, abs=1e-6 * (at + later) / tau + 1e-6)
 
 
-@given(one=weights, other=weights, first=times, second=times)
-def test_without_ageing_only_weight_counts(one: float, other: float, first: float, second: float) -> None:
+@given(order=aged, one=merits, other=merits, first=times, second=times)
+def test_without_ageing_only_merit_counts(order: Order, one: float, other: float, first: float, second: float) -> None:
     assume(math.log(one) != math.log(other))
 
-    assert (rank(one, first, math.inf) > rank(other, second, math.inf)) is (one > other)
+    assert (place(order, one, first, math.inf) > place(order, other, second, math.inf)) is (one > other)
+
+
+def test_shortest_first_goes_by_seconds_and_priority() -> None:
+    short = rank(Order.SHORTEST_FIRST, job_weight=1, est_seconds=5, priority=1, virtual_at=0, tau_seconds=600)
+    long = rank(Order.SHORTEST_FIRST, job_weight=9, est_seconds=50, priority=1, virtual_at=0, tau_seconds=600)
+    urgent = rank(Order.SHORTEST_FIRST, job_weight=9, est_seconds=50, priority=11, virtual_at=0, tau_seconds=600)
+
+    assert long < short < urgent

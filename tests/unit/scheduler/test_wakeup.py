@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.errors import StoreUnreachable
-from scheduler.wakeup import CHANGES, DISPATCH, JOBS_WAITING, Wakeup, job_of, job_topic
+from scheduler.wakeup import ANY_JOB, CHANGES, DISPATCH, JOBS_WAITING, Wakeup, job_of, job_topic
 
 
 @pytest.fixture
@@ -46,6 +46,7 @@ def test_every_listener_hears_every_process(wakeup: Wakeup, data_dir: Path) -> N
 def test_a_topic_tells_its_job() -> None:
     assert job_of(job_topic("job_1")) == "job_1"
     assert job_of(JOBS_WAITING) is None
+    assert job_of(ANY_JOB) is None
 
 
 def test_a_closed_listener_leaves_nothing_behind(wakeup: Wakeup, data_dir: Path) -> None:
@@ -120,3 +121,22 @@ def test_a_listener_works_in_a_process_with_many_files(wakeup: Wakeup) -> None:
         for file in files:
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_with_sqlite_wake_ups_stay_on_the_machine(data_dir: Path) -> None:
+    """No thread, no driver of PostgreSQL, and nothing heard but what was sent."""
+    code = f"""
+import sys, threading
+from pathlib import Path
+from sqlalchemy.engine import make_url
+from scheduler.wakeup import DISPATCH, JOBS_WAITING, Wakeup
+wakeup = Wakeup(Path({str(data_dir)!r}), make_url("sqlite:///reelq.db"))
+with wakeup.listen(DISPATCH) as listener:
+    assert listener.wait(0) == set()
+    wakeup.notify(JOBS_WAITING)
+    assert listener.wait(5) == {{JOBS_WAITING}}
+    assert threading.active_count() == 1
+    assert "psycopg" not in sys.modules
+wakeup.close()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

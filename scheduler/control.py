@@ -1,0 +1,196 @@
+"""The operator's hand on the queue as a whole: pause it, look at it, move a job, share it out, change its order."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from scheduler import rank
+from scheduler.errors import InvalidParameter, InvalidState
+from scheduler.params import check_priority, check_text
+from scheduler.policy import Policy
+from scheduler.records import Job, Reservation
+from scheduler.states import JobStatus
+from scheduler.store import eventlog, reads, rows, transitions
+from scheduler.store import schema as s
+from scheduler.store.database import Database
+from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
+
+REASON_MAX_CHARS = 500
+SHARE_MAX = 1e6
+QUEUE = "queue"  # the subject of the queue's own events
+_RERANKED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDepth:
+    """The ready jobs of one memory class; `largest_bytes` is the most that one of them reserves."""
+
+    model: str
+    plan: str
+    largest_bytes: int
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """The queue as a whole. `deferred` jobs are queued, but not to run yet."""
+
+    paused_at: float | None
+    pause_reason: str | None
+    pause_actor: str | None
+    ready: int
+    deferred: int
+    running: int
+    oldest_wait_seconds: float | None
+    classes: tuple[ClassDepth, ...]
+    reservations: tuple[tuple[str, Reservation], ...]  # each with its GPU
+
+
+class QueueControl:
+    """What an operator does to the queue. Thread-safe; each method is one transaction."""
+
+    def __init__(self, database: Database, policy: Policy, wakeup: Wakeup) -> None:
+        self._database = database
+        self._policy = policy
+        self._wakeup = wakeup
+
+    def pause(self, reason: str, actor: str) -> QueueState:
+        """Let no queued job start until `resume`; running ones go on. Saying it again only replaces the reason."""
+        reason = reason.strip()
+        check_text("reason", reason, required=True, max_chars=REASON_MAX_CHARS)
+        with self._database.write() as conn:
+            now = self._database.now(conn)
+            already = conn.execute(select(s.queue_state.c.paused_at)).scalar()
+            _switch(conn, paused_at=already or now, pause_reason=reason, pause_actor=actor)
+            eventlog.append(conn, "queue.paused", QUEUE, now, actor=actor, data={"reason": reason})
+        return self.state()
+
+    def resume(self, actor: str) -> QueueState:
+        """Let queued jobs start again; does nothing while the queue is not paused."""
+        with self._database.write() as conn:
+            if conn.execute(select(s.queue_state.c.paused_at)).scalar() is not None:
+                _switch(conn, paused_at=None, pause_reason=None, pause_actor=None)
+                eventlog.append(conn, "queue.resumed", QUEUE, self._database.now(conn), actor=actor)
+        self._wakeup.notify(JOBS_WAITING)
+        return self.state()
+
+    def state(self) -> QueueState:
+        """Return the queue's switch, its depth by model and memory class, and its reservations."""
+        with self._database.read() as conn:
+            now = self._database.now(conn)
+            switch = conn.execute(select(s.queue_state)).one_or_none()
+            classes = conn.execute(_DEPTHS).all()
+            block = self._policy.memory_class_bytes
+            return QueueState(
+                paused_at=switch.paused_at if switch else None,
+                pause_reason=switch.pause_reason if switch else None,
+                pause_actor=switch.pause_actor if switch else None,
+                ready=sum(row.jobs for row in classes),
+                deferred=conn.execute(_DEFERRED).scalar_one(),
+                running=conn.execute(_RUNNING).scalar_one(),
+                oldest_wait_seconds=_wait(conn, now),
+                classes=tuple(ClassDepth(row.model, row.plan, row.memory_class * block, row.jobs) for row in classes),
+                reservations=tuple((row.gpu_id, rows.reservation(row)) for row in conn.execute(_RESERVATIONS)),
+            )
+
+    def reprioritize(self, job_id: str, priority: float, actor: str) -> Job:
+        """Give a queued job another priority, and the place that goes with it.
+
+        Raises `NotFound`, `InvalidParameter`, or `InvalidState` once it is not queued any more.
+        """
+        check_priority(priority)
+        with self._database.write() as conn:
+            transitions.lock(conn, job_id)
+            job = reads.job(conn, job_id)
+            if job.status is not JobStatus.QUEUED:
+                raise InvalidState(f"job {job_id} is {job.status.value}: only a queued job's priority can be changed")
+            weight = rank.weight(job.footprint.seconds, job.footprint.vram_bytes, priority)
+            place = self._rank(weight, job.footprint.seconds, priority, job.virtual_at)
+            now = self._database.now(conn)
+            transitions.reprioritize(conn, job_id, priority, weight=weight, rank=place, actor=actor, now=now)
+            job = reads.job(conn, job_id)
+        self._wakeup.notify(job_topic(job_id))
+        self._wakeup.notify(JOBS_WAITING)
+        return job
+
+    def set_share(self, tenant: str, share: float | None) -> None:
+        """Give a tenant a share, in proportion to the shares of others; None: no share, and no virtual clock.
+
+        What it has queued already keeps its place. Raises `InvalidParameter`.
+        """
+        if share is not None and not 0 < share <= SHARE_MAX:
+            raise InvalidParameter("share", f"must be above 0 and at most {SHARE_MAX:g}, not {share:g}")
+        with self._database.write() as conn:
+            insert = sqlite_insert if conn.dialect.name == "sqlite" else postgres_insert
+            values = insert(s.tenants).values(id=tenant, share=share, virtual_at=0.0)
+            conn.execute(values.on_conflict_do_update(index_elements=["id"], set_={"share": share}))
+
+    def rerank(self) -> int:
+        """Give every queued or running job the rank of the order in force, if they have that of another one.
+
+        In batches, so that claims go on meanwhile; returns how many ranks were made anew.
+        """
+        signature = f"{self._policy.order.value}, tau {self._policy.tau_seconds:g}"
+        with self._database.read() as conn:
+            if conn.execute(select(s.queue_state.c.order_signature)).scalar() == signature:
+                return 0
+        count, after = 0, ""
+        while batch := self._rerank_after(after):
+            count, after = count + len(batch), batch[-1]
+        with self._database.write() as conn:
+            _switch(conn, order_signature=signature)
+        return count
+
+    def _rerank_after(self, after: str) -> list[str]:
+        with self._database.write() as conn:
+            found = conn.execute(_RANKED.where(s.job_states.c.job_id > after)).all()
+            for row in found:
+                place = self._rank(row.weight, row.est_seconds, row.priority, row.virtual_at)
+                conn.execute(update(s.job_states).where(s.job_states.c.job_id == row.job_id).values(rank=place))
+        return [row.job_id for row in found]
+
+    def _rank(self, weight: float, est_seconds: float, priority: float, virtual_at: float) -> float:
+        return rank.rank(
+            self._policy.order,
+            job_weight=weight,
+            est_seconds=est_seconds,
+            priority=priority,
+            virtual_at=virtual_at,
+            tau_seconds=self._policy.tau_seconds,
+        )
+
+
+_states = s.job_states.c
+_READY = (_states.status == JobStatus.QUEUED) & (_states.not_before == 0)
+_DEPTHS = (
+    select(_states.model, _states.plan, _states.memory_class, func.count().label("jobs"))
+    .where(_READY)
+    .group_by(_states.model, _states.plan, _states.memory_class)
+    .order_by(_states.model, _states.plan, _states.memory_class)
+)
+_DEFERRED = select(func.count()).where(_states.status == JobStatus.QUEUED, _states.not_before > 0)
+_RUNNING = select(func.count()).select_from(s.leases)
+_RESERVATIONS = select(s.reservations).order_by(s.reservations.c.gpu_id)
+_RANKED = (
+    select(_states.job_id, _states.weight, _states.est_seconds, _states.priority, _states.virtual_at)
+    .where(_states.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+    .order_by(_states.job_id)
+    .limit(_RERANKED_AT_ONCE)
+    .with_for_update()
+)
+
+
+def _wait(conn: Connection, now: float) -> float | None:
+    """How long the job waits that was submitted first; ids sort by time, so an index knows it."""
+    oldest = select(_states.ready_at).where(_READY).order_by(_states.job_id).limit(1)
+    ready_at = conn.execute(oldest).scalar()
+    return None if ready_at is None else max(0.0, now - ready_at)
+
+
+def _switch(conn: Connection, **values: object) -> None:
+    at_first = {"only_row": 1, "order_signature": "", **values}
+    insert = sqlite_insert if conn.dialect.name == "sqlite" else postgres_insert
+    statement = insert(s.queue_state).values(at_first)
+    conn.execute(statement.on_conflict_do_update(index_elements=["only_row"], set_=values))

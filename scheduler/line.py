@@ -1,0 +1,136 @@
+"""Where jobs stand in the line of their model and plan, and how much work is ahead of them.
+
+The first thousand places are counted in the database at each look. Further back the place is estimated, by a ladder of
+the line: every 250th job with how many are before it, read once in a while for all who ask.
+
+A job that is not to run yet has its place behind all that are, by the time until which it waits. Once that has come it
+goes by its rank, also before a claim has noticed; so the work ahead of it is that of the jobs ranked above it.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from sqlalchemy import Connection
+
+from scheduler.outlook import Work
+from scheduler.records import Job
+from scheduler.remembered import Remembered
+from scheduler.store import lines
+from scheduler.store.lines import Ahead, Deferred, Ready, Rung
+
+EXACT_PLACES = lines.MOST
+RUNG_STEP = 250
+_LADDER_SECONDS = 2.0  # the least time for which a ladder is used
+
+# What is before a place in the line, and of the jobs there, if they are few, the seconds in order.
+Before = tuple[Ahead, Sequence[float]]
+View = Callable[[float, str], Before]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many jobs are `ahead` of a queued one, whether that has been counted or estimated, and the work they are."""
+
+    ahead: int
+    exact: bool
+    work: Work
+
+
+class Ladder:
+    """A line in steps of `RUNG_STEP` jobs, to find a place in it by bisection."""
+
+    def __init__(self, rungs: Sequence[Rung]) -> None:
+        self._keys = [_key(rung.rank, rung.job_id) for rung in rungs]
+        self._rungs = rungs
+
+    def ahead(self, rank: float, job_id: str) -> tuple[int, float]:
+        """Return about how many jobs are ahead, and their predicted seconds; half a step more than the rung before."""
+        passed = bisect_right(self._keys, _key(rank, job_id))
+        if passed == 0:
+            return 0, 0.0
+        rung = self._rungs[passed - 1]
+        jobs = rung.jobs + RUNG_STEP // 2
+        return jobs, rung.seconds * jobs / rung.jobs
+
+
+class Lines:
+    """The lines of all models and plans. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._ladders: Remembered[tuple[str, str], Ladder] = Remembered(_LADDER_SECONDS)
+
+    def standings(
+        self,
+        conn: Connection,
+        model: str,
+        plan: str,
+        jobs: Sequence[Job],
+        now: float,
+        deferred: Sequence[Deferred] = (),
+    ) -> list[Standing]:
+        """Return where each of these queued jobs of one model and plan stands, from one look at the line.
+
+        `deferred` are the jobs, of all models, that are to join their lines, up to the last one asked about.
+        """
+        all_known = len(deferred) < lines.MOST
+        ours = [one for one in deferred if (one.model, one.plan) == (model, plan)]
+        due = [one.ready for one in ours if one.not_before <= now]
+        sooner = [(one.not_before, one.ready.job_id) for one in ours if one.not_before > now]
+        view = (_asked if len(jobs) == 1 else _read)(conn, model, plan, due)
+
+        def standing(rank: float, job_id: str) -> Standing:
+            (ahead, seconds, longest), first = view(rank, job_id)
+            exact = ahead < EXACT_PLACES
+            if not exact:
+                ladder = self._ladders.get((model, plan), lambda: Ladder(lines.rungs(conn, model, plan, RUNG_STEP)))
+                estimated, estimated_seconds = ladder.ahead(rank, job_id)
+                ahead, seconds = max(ahead, estimated), max(seconds, estimated_seconds)
+            return Standing(ahead, exact and all_known, Work(first, max(0.0, seconds - sum(first)), longest))
+
+        def behind_the_line(job: Job) -> Standing:
+            ready = standing(lines.LAST_RANK, job.id)
+            ahead = ready.ahead + bisect_left(sooner, (job.not_before, job.id))
+            return Standing(ahead, ready.exact, standing(job.rank, job.id).work)
+
+        return [behind_the_line(job) if job.not_before > now else standing(job.rank, job.id) for job in jobs]
+
+
+def _asked(conn: Connection, model: str, plan: str, due: Sequence[Ready]) -> View:
+    """The line as the database counts it, and the jobs that are due."""
+    joining = _count(due)
+
+    def before(rank: float, job_id: str) -> Before:
+        ready = lines.ahead(conn, model, plan, rank, job_id)
+        (jobs, seconds, longest), _ = joining(rank, job_id)
+        total = Ahead(ready.jobs + jobs, ready.seconds + seconds, max(ready.longest, longest))
+        if not 0 < total.jobs <= lines.FEW:
+            return total, []
+        return total, _count([*lines.first(conn, model, plan, lines.FEW), *due])(rank, job_id)[1]
+
+    return before
+
+
+def _read(conn: Connection, model: str, plan: str, due: Sequence[Ready]) -> View:
+    """The line read once, and the jobs that are due: for many jobs cheaper than to count for each."""
+    return _count([*lines.first(conn, model, plan, lines.MOST), *due])
+
+
+def _count(jobs: Sequence[Ready]) -> View:
+    line = sorted(jobs, key=lambda job: _key(job.rank, job.job_id))
+    keys = [_key(job.rank, job.job_id) for job in line]
+    seconds = [job.est_seconds for job in line]
+    sums = [0.0, *accumulate(seconds)]
+    longest = [0.0, *accumulate(seconds, max)]
+
+    def before(rank: float, job_id: str) -> Before:
+        jobs = bisect_left(keys, _key(rank, job_id))
+        return Ahead(jobs, sums[jobs], longest[jobs]), seconds[:jobs] if jobs <= lines.FEW else []
+
+    return before
+
+
+def _key(rank: float, job_id: str) -> tuple[float, str]:
+    """What sorts as the line does."""
+    return -rank, job_id
