@@ -9,7 +9,8 @@ class Cause(StrEnum):
 
     LEASE_LOST = "lease_lost"  # another attempt owns the job: publish nothing
     CANCEL = "cancel"
-    SHUTDOWN = "shutdown"  # give the job back unharmed
+    RELEASE = "released"  # the GPU is being drained: give the job back unharmed
+    SHUTDOWN = "shutdown"  # likewise, because the process ends
 
 
 class Interrupted(Exception):
@@ -26,11 +27,16 @@ class Control:
     def __init__(self, shutdown: threading.Event) -> None:
         self._shutdown = shutdown
         self._cancel = threading.Event()
+        self._release = threading.Event()
         self._lost = threading.Event()
 
     def cancel(self) -> None:
         """Note that the caller cancelled the job."""
         self._cancel.set()
+
+    def release(self) -> None:
+        """Note that the job is to go back to the queue."""
+        self._release.set()
 
     def lose(self) -> None:
         """Note that the lease belongs to another attempt now."""
@@ -42,5 +48,7 @@ class Control:
             raise Interrupted(Cause.LEASE_LOST)
         if self._cancel.is_set():
             raise Interrupted(Cause.CANCEL)
+        if self._release.is_set():
+            raise Interrupted(Cause.RELEASE)
         if self._shutdown.is_set():
             raise Interrupted(Cause.SHUTDOWN)

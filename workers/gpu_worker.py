@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from scheduler.errors import StorageFull, StoreUnreachable
+from scheduler.errors import NotFound, StorageFull, StoreUnreachable
 from scheduler.processes import announce_ready, watch_parent
 from scheduler.records import Worker
 from scheduler.service import Scheduler
@@ -139,7 +139,7 @@ class GpuWorker:
                 if self._drained():
                     log.info("drained: leaving the GPU")
                     return
-            except (StoreUnreachable, StorageFull, ProbeError) as error:
+            except (StoreUnreachable, StorageFull, ProbeError, NotFound) as error:
                 log.warning("cannot take jobs now", error=str(error))
                 time.sleep(self._settings.poll_seconds)  # a wake-up would not help
             listener.wait(self._settings.poll_seconds)

@@ -5,19 +5,20 @@ from collections.abc import Callable
 
 import structlog
 
-from scheduler.errors import LeaseLost, StoreError, Unavailable
+from scheduler.errors import LeaseLost, NotFound, StoreError, Unavailable
 from scheduler.fleet import Fleet
 from scheduler.leases import Leases
 from scheduler.records import Lease, Progress, Worker
+from scheduler.states import Directive
 from workers.control import Control
 
 log = structlog.get_logger()
 
-_REPORT_SECONDS = 0.25  # how soon progress shows and a cancel is seen
+_REPORT_SECONDS = 0.25  # how soon progress shows, and a cancel or a drain is seen
 
 
 class Heartbeat:
-    """Reports progress at most four times a second, a sign of life in between, and listens for a cancel all the time.
+    """Reports progress at most four times a second, a sign of life in between, and listens for orders all the time.
 
     It goes on through shutdown, until `close`. The database being away is logged and tried again.
     """
@@ -43,7 +44,7 @@ class Heartbeat:
             self._worker = worker
 
     def begin(self, lease: Lease, control: Control) -> None:
-        """Keep `lease` alive from now on; `control` hears of a cancel or a lost lease."""
+        """Keep `lease` alive from now on; `control` hears of a cancel, a drain or a lost lease."""
         with self._lock:
             self._running, self._progress = (lease, control), None
 
@@ -68,19 +69,19 @@ class Heartbeat:
             quiet_seconds += _REPORT_SECONDS
             try:
                 if self._progress is sent and quiet_seconds < self._interval_seconds:
-                    self._hear_cancel()
+                    self._listen()
                 else:
                     sent, quiet_seconds = self._report(), 0.0
-            except (StoreError, Unavailable) as error:
+            except (StoreError, Unavailable, NotFound) as error:
                 log.warning("heartbeat not delivered, trying again", error=str(error))
             except Exception:  # without this thread the worker would be idle for ever, and not know it
                 log.exception("heartbeat failed, trying again")
 
-    def _hear_cancel(self) -> None:
-        """Only read: a cancel must reach the step that is running, however long until the next report."""
+    def _listen(self) -> None:
+        """Only read: an order must reach the step that is running, however long until the next report."""
         with self._lock:
             if self._running is not None:
-                self._ask(self._leases.cancel_requested, *self._running)
+                self._obey(self._leases.directive, *self._running)
 
     def _report(self) -> Progress | None:
         """Report where the running attempt is, and return that."""
@@ -90,13 +91,16 @@ class Heartbeat:
                 if not self._fleet.touch_worker(self._worker.id):
                     self._fleet.register_worker(self._worker)  # given up for silent, but here we are
                 return progress
-            self._ask(lambda lease: self._leases.report(lease, progress), *self._running)
+            self._obey(lambda lease: self._leases.report(lease, progress), *self._running)
             return progress
 
-    def _ask(self, cancelled: Callable[[Lease], bool], lease: Lease, control: Control) -> None:
+    def _obey(self, ask: Callable[[Lease], Directive], lease: Lease, control: Control) -> None:
         try:
-            if cancelled(lease):
+            directive = ask(lease)
+            if directive is Directive.CANCEL:
                 control.cancel()
+            elif directive is Directive.RELEASE:
+                control.release()
         except LeaseLost:
             log.warning("lease lost", job_id=lease.job_id, lease=lease.fence)
             control.lose()

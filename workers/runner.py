@@ -170,7 +170,7 @@ class Runner:
         if isinstance(failure, Interrupted):
             if failure.cause is Cause.CANCEL:
                 self._leases.cancelled(lease, measured)
-            elif failure.cause is Cause.SHUTDOWN:
+            elif failure.cause in (Cause.RELEASE, Cause.SHUTDOWN):
                 self._leases.release(lease)
             return failure.cause.value
         error = _describe(failure)

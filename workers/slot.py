@@ -1,11 +1,13 @@
-"""One GPU's place for a worker process: start it, notice its end, restart it, leave the GPU when it drains."""
+"""One GPU's place for a worker process: start it, replace it when it ends or is stuck, leave the GPU when it drains."""
 
 import os
+import signal
 import sys
 import time
 
 import structlog
 
+from scheduler.hangs import WorkerWatch
 from scheduler.ids import new_id
 from scheduler.processes import EXIT_CONFIG, Backoff, Child
 from scheduler.service import Scheduler
@@ -33,6 +35,8 @@ class Slot:
         self._scheduler = scheduler
         self._child: Child | None = None
         self._worker_id = ""
+        self._watch: WorkerWatch | None = None  # None once the worker has been killed
+        self._look_at = 0.0
         self._backoff = Backoff()
         self._failed_starts = 0
         self._started_at = 0.0
@@ -88,6 +92,8 @@ class Slot:
             log.warning("worker cannot be started, trying again", gpu_id=self.device.id, error=str(error))
             return
         self._started_at = time.monotonic()
+        pause_seconds = self._settings.lease_seconds + self._settings.poll_seconds
+        self._watch = WorkerWatch(self._settings.policy(), pause_seconds)
         log.info("worker started", gpu_id=self.device.id, worker_id=self._worker_id, pid=self._child.pid)
 
     def _device_environment(self) -> dict[str, str]:
@@ -100,6 +106,9 @@ class Slot:
     def _tend_child(self, child: Child, reading: DeviceReading | None) -> None:
         code = child.exit_code()
         if code is None:
+            if self._watch is not None and time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + self._settings.poll_seconds
+                self._look_after(child, self._watch)
             return
         if self._leaving_until is None:
             self._ended(child, code)
@@ -110,6 +119,18 @@ class Slot:
             return
         self._child, self._leaving_until = None, None
         self._scheduler.fleet.worker_gone(self._worker_id)
+
+    def _look_after(self, child: Child, watch: WorkerWatch) -> None:
+        """Kill a worker that is stuck, or condemned; its end is then dealt with as any other."""
+        look = self._scheduler.fleet.look_at_worker(self.device.id, self._worker_id)
+        error = watch.verdict(look, ready=child.ready.is_set())
+        if error is None:
+            return
+        # Before the signal, so that nothing the process might still write is accepted.
+        lost = self._scheduler.leases.expire_worker(self._worker_id, error)
+        log.warning("worker killed", gpu_id=self.device.id, pid=child.pid, reason=error.message, jobs_taken_back=lost)
+        os.kill(child.pid, signal.SIGKILL)  # nobody has waited for it yet, so the id is still its own
+        self._watch = None
 
     def _ended(self, child: Child, code: int) -> None:
         """Deal with the end once: give its jobs to others at once, then decide about the next start."""

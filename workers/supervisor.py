@@ -8,13 +8,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
-from scheduler.errors import StorageFull, StoreUnreachable
+from scheduler.errors import NotFound, StorageFull, StoreUnreachable
 from scheduler.processes import announce_ready, watch_parent
-from scheduler.records import GpuInfo, GpuSample
+from scheduler.records import GpuInfo, GpuSample, ServedModel
 from scheduler.service import Scheduler
 from scheduler.wakeup import DISPATCH
 from workers.devices import DeviceInfo, DeviceLost, DeviceProbe, DeviceReading, ProbeError, discover
@@ -52,48 +53,56 @@ def supervise(settings: WorkerSettings) -> None:
             pids=lambda: [pid for slot in slots if (pid := slot.pid) is not None],
         )
         try:
-            slots.extend(Slot(settings, scheduler, device) for device in register(settings, scheduler, probe))
+            devices = probe.devices()
+            model, gpus = describe(settings, devices)
+            register = partial(scheduler.fleet.register, model, gpus)
+            register()
+            log.info("registered", model=model.id, gpus=[gpu.id for gpu in gpus])
+            slots.extend(Slot(settings, scheduler, device) for device in devices)
             registered.set()
             announce_ready()
-            Supervisor(settings, scheduler, probe, slots).run(stopping)
+            Supervisor(settings, scheduler, probe, slots, register).run(stopping)
         finally:
             probe.close()
 
 
-def register(settings: WorkerSettings, scheduler: Scheduler, probe: DeviceProbe) -> Sequence[DeviceInfo]:
-    """Write this host's GPUs and model to the store; returns the GPUs."""
-    devices = probe.devices()
+def describe(settings: WorkerSettings, devices: Sequence[DeviceInfo]) -> tuple[ServedModel, list[GpuInfo]]:
+    """Return this host's model and GPUs as the fleet registers them; raises `ModelFolderError`."""
     choice = choose(settings.model, kind=devices[0].kind, models_dir=settings.resolved_models_dir)
-    scheduler.fleet.register(
-        choice.served,
-        [
-            GpuInfo(
-                id=device.id,
-                host=socket.gethostname(),
-                model=choice.served.id,
-                kind=device.kind,
-                name=device.name,
-                plan="fp32" if device.kind == "cpu" else "fp16",
-                total_bytes=device.total_bytes,
-                headroom_bytes=settings.headroom_bytes,
-            )
-            for device in devices
-        ],
-    )
-    log.info("registered", model=choice.served.id, gpus=[device.id for device in devices])
-    return devices
+    return choice.served, [
+        GpuInfo(
+            id=device.id,
+            host=socket.gethostname(),
+            model=choice.served.id,
+            kind=device.kind,
+            name=device.name,
+            plan="fp32" if device.kind == "cpu" else "fp16",
+            total_bytes=device.total_bytes,
+            headroom_bytes=settings.headroom_bytes,
+        )
+        for device in devices
+    ]
 
 
 class Supervisor:
-    """The loop: tend each slot when something happens, sample each GPU now and then."""
+    """The loop: tend each slot when something happens, sample each GPU now and then.
+
+    `register` is called again when the fleet has forgotten this host's GPUs.
+    """
 
     def __init__(
-        self, settings: WorkerSettings, scheduler: Scheduler, probe: DeviceProbe, slots: Sequence[Slot]
+        self,
+        settings: WorkerSettings,
+        scheduler: Scheduler,
+        probe: DeviceProbe,
+        slots: Sequence[Slot],
+        register: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._scheduler = scheduler
         self._probe = probe
         self._slots = slots
+        self._register = register
         self._sample_at = 0.0
 
     def run(self, stopping: threading.Event) -> None:
@@ -112,9 +121,16 @@ class Supervisor:
             self._sample_at = time.monotonic() + self._settings.sample_seconds
         for slot in self._slots:
             try:
-                slot.tend(self._look(slot, record=due) if due or slot.leaving else None)
+                self._tend(slot, record=due)
             except (StoreUnreachable, StorageFull) as error:
                 log.warning("the store is away, trying again", error=str(error))
+
+    def _tend(self, slot: Slot, *, record: bool) -> None:
+        try:
+            slot.tend(self._look(slot, record=record) if record or slot.leaving else None)
+        except NotFound as error:  # this host was away for longer than the fleet remembers a GPU
+            log.warning("forgotten meanwhile, registering again", error=str(error))
+            self._register()
 
     def _look(self, slot: Slot, *, record: bool) -> DeviceReading | None:
         """Read one GPU; memory that is not known is recorded as a problem, never as a number."""

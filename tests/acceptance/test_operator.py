@@ -1,6 +1,7 @@
 """The operator's side: drain, resume, cancel, and what the GPU list shows, against real running jobs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,9 +10,10 @@ from tests.support.service import LONG, TINY, Service, alive, wait_for
 pytestmark = pytest.mark.acceptance
 
 
-def drain(service: Service, **body: object) -> None:
+def drain(service: Service, **body: object) -> dict[str, Any]:
     answer = service.client.post(f"/v1/admin/gpus/{service.gpu()['id']}/drain", json={"reason": "new fans", **body})
     assert answer.status_code == 200, answer.text
+    return dict(answer.json())
 
 
 def test_drained_device_leaves_jobs_queued_and_resume_runs_them(new_service: Callable[..., Service]) -> None:
@@ -37,6 +39,27 @@ def test_drained_device_leaves_jobs_queued_and_resume_runs_them(new_service: Cal
     resumed = service.client.post(f"/v1/admin/gpus/{service.gpu()['id']}/resume")
     assert resumed.json()["state"] == "active"
     assert service.wait(waiting)["status"] == "succeeded"
+
+
+def test_a_checkpoint_drain_empties_the_device_at_once_and_ends_by_itself(new_service: Callable[..., Service]) -> None:
+    service = new_service().start()
+    running = service.submit(LONG)["id"]
+    service.wait_denoising(running)
+    worker = service.worker()
+    (job,) = drain(service, mode="checkpoint", dry_run=True)["preview"]["jobs"]
+    assert (job["job_id"], job["ending"]) == (running, "released")
+    assert job["lost_seconds"] > 0
+    assert service.gpu()["state"] == "active"
+
+    drain(service, mode="checkpoint")
+    wait_for(lambda: service.gpu()["state"] == "drained", "the GPU to be drained", service.log)
+    assert not alive(worker)
+    assert (service.job(running)["status"], service.job(running)["attempts"]) == ("queued", 0)
+
+    assert drain(service, resume_after_seconds=1)["state"] == "drained"
+    assert service.wait_denoising(running)["attempts"] == 1
+    gpu = service.gpu()
+    assert (gpu["state"], gpu["actor"]) == ("active", "drain of api: resume_after")
 
 
 def test_drain_needs_a_reason_and_a_known_gpu(service: Service) -> None:

@@ -8,7 +8,7 @@ import av
 import pytest
 from PIL import Image
 
-from scheduler.states import JobStatus
+from scheduler.states import DrainMode, JobStatus
 from tests.support.worker_host import TINY
 from workers.control import Cause
 
@@ -90,6 +90,23 @@ def test_a_shutdown_gives_the_job_back_unharmed(bench: "Bench") -> None:
     bench.run(bench.claim())
     assert bench.outcomes(job_id) == ["released", "succeeded"]
     assert bench.job(job_id).attempts == 1
+
+
+def test_a_drain_gets_the_job_back_at_the_next_step(bench: "Bench") -> None:
+    job_id = bench.submit(_FIVE_STEPS)
+
+    def drain(index: int) -> None:
+        if index == 1:
+            bench.scheduler.fleet.drain(bench.worker.gpu_id, "new fans", "operator", mode=DrainMode.CHECKPOINT)
+            bench.heard(Cause.RELEASE)
+
+    bench.model.before_step = drain
+    assert bench.run(bench.claim()) == "released"
+    assert bench.model.steps_done == [0, 1]
+    job = bench.job(job_id)
+    assert (job.status, job.attempts) == (JobStatus.QUEUED, 0)
+    assert bench.outcomes(job_id) == ["released"]
+    assert bench.files(job_id) == ["image.png"]
 
 
 def test_a_cancel_that_comes_while_the_file_is_published_wins(bench: "Bench", monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from workers.control import Cause, Control, Interrupted
 
-_SWITCHES = {Cause.LEASE_LOST: Control.lose, Cause.CANCEL: Control.cancel}
+_SWITCHES = {Cause.LEASE_LOST: Control.lose, Cause.CANCEL: Control.cancel, Cause.RELEASE: Control.release}
 
 
 def _control(*causes: Cause) -> Control:
@@ -25,7 +25,7 @@ def test_an_undisturbed_attempt_goes_on() -> None:
     _control().check()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", range(1, len(Cause) + 1))
 def test_the_gravest_cause_wins_in_whatever_order_they_came(count: int) -> None:
     for causes in itertools.permutations(Cause, count):
         with pytest.raises(Interrupted) as caught:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from scheduler.errors import StoreUnreachable
+from scheduler.errors import NotFound, StoreUnreachable
 from scheduler.policy import Policy
 from scheduler.records import Lease, NewJob, Progress, Worker
 from scheduler.service import Scheduler
-from scheduler.states import Stage
+from scheduler.states import Directive, DrainMode, Stage
 from tests.support.databases import sqlite_template
 from tests.support.fleet import MODEL, PARAMS, RegisteredGpu, open_scheduler, register_gpu
 from tests.support.service import wait_for
@@ -112,6 +112,18 @@ def test_a_cancel_is_heard_within_a_second(scheduler: Scheduler, begin: Begin) -
     wait_for(lambda: _cause(control) is Cause.CANCEL, "the cancel to be heard", timeout=_LEASE_SECONDS / 4 + 1.0)
 
 
+def test_a_drain_that_asks_for_the_job_is_heard_and_a_cancel_goes_before_it(
+    scheduler: Scheduler, gpu: RegisteredGpu, begin: Begin
+) -> None:
+    lease, control = begin()
+    scheduler.fleet.drain(gpu.info.id, "new fans", "operator")
+    control.check()
+    scheduler.fleet.drain(gpu.info.id, "new fans", "operator", mode=DrainMode.CHECKPOINT)
+    wait_for(lambda: _cause(control) is Cause.RELEASE, "the drain to be heard", timeout=_LEASE_SECONDS / 4 + 1.0)
+    scheduler.queue.cancel(lease.job_id)
+    wait_for(lambda: _cause(control) is Cause.CANCEL, "the cancel to be heard")
+
+
 def test_a_cancel_is_heard_however_far_the_next_report(
     scheduler: Scheduler, worker: Worker, gpu: RegisteredGpu
 ) -> None:
@@ -164,7 +176,9 @@ def test_it_registers_what_the_worker_has_become(
 
 
 @pytest.mark.parametrize(
-    "error", [StoreUnreachable("it restarts"), ValueError("a bug")], ids=["store away", "anything else"]
+    "error",
+    [StoreUnreachable("it restarts"), NotFound("no GPU GPU-0"), ValueError("a bug")],
+    ids=["store away", "GPU forgotten", "anything else"],
 )
 def test_it_survives_a_report_that_fails(
     error: Exception, scheduler: Scheduler, begin: Begin, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
@@ -188,7 +202,7 @@ def test_after_end_nothing_is_reported(
     under_way, let_go = threading.Event(), threading.Event()
     report, reported = scheduler.leases.report, []
 
-    def slow(lease: Lease, progress: Progress) -> bool:
+    def slow(lease: Lease, progress: Progress) -> Directive:
         under_way.set()
         assert let_go.wait(10)
         reported.append(progress)
@@ -220,7 +234,7 @@ def test_progress_of_one_attempt_is_never_reported_for_the_next(
     reported: list[tuple[int, int]] = []
     report = scheduler.leases.report
 
-    def noting(lease: Lease, progress: Progress) -> bool:
+    def noting(lease: Lease, progress: Progress) -> Directive:
         reported.append((leases.index(lease), progress.step))
         return report(lease, progress)
 

@@ -1,5 +1,7 @@
 """A GPU's slot: when it starts a worker, what it does about an end, and when it gives a GPU up."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,17 +15,17 @@ from scheduler import ids
 from scheduler.errors import StoreUnreachable
 from scheduler.params import VideoParams
 from scheduler.processes import Backoff
-from scheduler.records import Lease, NewJob, Worker
+from scheduler.records import JobError, Lease, NewJob, Progress, Worker
 from scheduler.service import Scheduler
-from scheduler.states import GpuState, JobStatus, Outcome
-from tests.support.databases import sqlite_template
+from scheduler.states import GpuState, JobStatus, OnDeadline, Outcome, Stage
+from tests.support.databases import Clock, clock, sqlite_template
 from tests.support.fleet import MODEL, gpu_info
 from workers import slot as module
 from workers.devices import DeviceInfo, DeviceReading
 from workers.settings import WorkerSettings
 from workers.slot import ModelUnusable, Slot
 
-__all__ = ["sqlite_template"]
+__all__ = ["clock", "sqlite_template"]
 
 _GPU = DeviceInfo("GPU-0", "NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 3090", 24 * 2**30, 0)
 
@@ -65,11 +67,18 @@ class Bench:
         self.scheduler = scheduler
         self.slot = Slot(settings, scheduler, _GPU)
         self.children: list[FakeChild] = []
+        self.killed: list[int] = []
         self.seconds = 1000.0
 
     def spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> FakeChild:
         self.children.append(FakeChild(command, environment, pid=1000 + len(self.children)))
         return self.children[-1]
+
+    def kill(self, pid: int, number: int) -> None:
+        """What the slot kills; its job must have been taken back by then."""
+        assert number == signal.SIGKILL
+        assert self.scheduler.fleet.gpu(_GPU.id).leases == ()
+        self.killed.append(pid)
 
     def tend(self, *holding: int) -> None:
         """One look at the GPU, whose memory these processes hold."""
@@ -110,6 +119,7 @@ def bench(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
         bench = Bench(scheduler, settings)
         monkeypatch.setattr(module, "Child", bench.spawn)
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: bench.seconds))
+        monkeypatch.setattr(module, "os", SimpleNamespace(environ=os.environ, kill=bench.kill))
         yield bench
 
 
@@ -190,6 +200,91 @@ def test_drained_means_that_the_memory_is_free(bench: Bench) -> None:
     assert bench.state is GpuState.DRAINED
     bench.tend()
     assert len(bench.children) == 1
+
+
+def look_for(bench: Bench, clock: Clock, seconds: float, lease: Lease | None = None) -> None:
+    """Let time pass, in the store and here, while the slot looks and the worker is heard where it holds a `lease`."""
+    until = clock.seconds + seconds
+    while clock.seconds < until:
+        clock.advance(5)
+        bench.seconds += 5
+        if lease is not None and not bench.killed:
+            bench.scheduler.leases.report(lease, Progress(Stage.DENOISING, 3, 10, 0.3))
+        bench.tend(bench.children[-1].pid)
+
+
+def test_a_hung_worker_is_killed_after_its_job_was_taken_back_and_replaced(clock: Clock, bench: Bench) -> None:
+    bench.tend()
+    stuck = bench.children[0]
+    stuck.ready.set()
+    lease = bench.lease()
+    look_for(bench, clock, 125, lease)
+    assert bench.killed == []
+    look_for(bench, clock, 5, lease)
+    assert bench.killed == [stuck.pid]
+    (attempt,) = bench.scheduler.queue.attempts(lease.job_id)
+    why = "no progress for 125 s, limit 120 s, at denoising, step 3 of 10"
+    assert (attempt.outcome, attempt.error) == (Outcome.EXPIRED, JobError("worker_hung", why))
+    look_for(bench, clock, 50)
+    assert bench.killed == [stuck.pid], "once: a process may be slow to end"
+    stuck.code = -9
+    bench.tend()
+    bench.tend()
+    assert len(bench.children) == 2
+    assert bench.state is GpuState.ACTIVE
+
+
+def test_a_worker_that_moves_is_left_alone_however_slow(clock: Clock, bench: Bench) -> None:
+    bench.tend()
+    lease = bench.lease()
+    for step in range(1, 6):
+        look_for(bench, clock, 110, lease)
+        bench.scheduler.leases.report(lease, Progress(Stage.DENOISING, step + 3, 10, step / 10 + 0.3))
+    assert bench.killed == []
+
+
+def test_a_process_that_lives_but_is_silent_is_killed(clock: Clock, bench: Bench) -> None:
+    """Stopped, or stuck where even its heartbeat cannot run."""
+    bench.tend()
+    look_for(bench, clock, 100)
+    assert bench.killed == [], "it has not registered yet"
+    bench.lease()
+    bench.children[0].ready.set()
+    look_for(bench, clock, 30)
+    assert bench.killed == []
+    look_for(bench, clock, 5)
+    assert bench.killed == [bench.children[0].pid]
+
+
+def test_a_condemned_worker_is_killed_at_once(clock: Clock, bench: Bench) -> None:
+    bench.tend()
+    lease = bench.lease()
+    bench.scheduler.fleet.drain(_GPU.id, "new fans", "operator", deadline_seconds=1.0, on_deadline=OnDeadline.KILL)
+    clock.advance(1)
+    assert bench.scheduler.reaper.run_once().overdue_gpus == [_GPU.id]
+    bench.seconds += 0.5
+    bench.tend()
+    assert bench.killed == [bench.children[0].pid]
+    assert bench.scheduler.queue.get(lease.job_id).attempts == 0
+    bench.children[0].code = -9
+    bench.tend()
+    assert bench.state is GpuState.DRAINED
+    assert len(bench.children) == 1
+
+
+def test_the_store_is_not_asked_at_every_wakeup(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.tend()
+    looks: list[str] = []
+    look = bench.scheduler.fleet.look_at_worker
+    monkeypatch.setattr(
+        type(bench.scheduler.fleet), "look_at_worker", lambda _fleet, *ids: looks.append(ids[1]) or look(*ids)
+    )
+    for _ in range(10):
+        bench.tend()
+    assert len(looks) == 1
+    bench.seconds += 0.5
+    bench.tend()
+    assert len(looks) == 2
 
 
 def test_starts_that_fail_are_spaced_out_and_then_fault_the_gpu(bench: Bench) -> None:

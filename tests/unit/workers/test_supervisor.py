@@ -76,11 +76,15 @@ def scheduler(tmp_path: Path, sqlite_template: Path) -> Iterator[Scheduler]:
 def run(scheduler: Scheduler, tmp_path: Path) -> Run:
     """Run the loop over some answers of the probe, each of which is due to be recorded."""
 
+    def register() -> None:
+        scheduler.fleet.register(MODEL, [gpu_info("GPU-0")])
+
     def loop(slots: list[FakeSlot], answers: list[DeviceReading | Exception]) -> None:
         stopping = threading.Event()
         settings = WorkerSettings(data_dir=tmp_path, poll_seconds=0.001, sample_seconds=1e-9)
         probe = FakeProbe(stopping, answers)
-        Supervisor(settings, scheduler, probe, slots).run(stopping)  # type: ignore[arg-type]  # as far as it goes
+        supervisor = Supervisor(settings, scheduler, probe, slots, register)  # type: ignore[arg-type]  # as far as it goes
+        supervisor.run(stopping)
 
     return loop
 
@@ -107,6 +111,16 @@ def test_a_lost_gpu_is_faulted_with_the_reason_and_stays_so(scheduler: Scheduler
     gpu = scheduler.fleet.gpu("GPU-0")
     assert (gpu.state, gpu.reason, gpu.actor) == (GpuState.FAULTED, "GPU GPU-0: GPU is lost", "supervisor")
     assert gpu.sample.problem is None
+
+
+def test_a_gpu_that_was_forgotten_is_registered_again(scheduler: Scheduler, run: Run) -> None:
+    """The host was cut off from the store for longer than the fleet remembers a GPU."""
+    slot = FakeSlot()
+    with scheduler.database.write() as conn:
+        conn.exec_driver_sql("DELETE FROM gpus")
+    run([slot], [_READING, _READING])
+    assert scheduler.fleet.gpu("GPU-0").sample.used_bytes == 3 * _GIB
+    assert slot.tended == [_READING], "the round in which it was missed was lost"
 
 
 def test_a_store_that_is_away_costs_a_round_and_no_worker(
