@@ -12,11 +12,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something to `run` at start and every `every_seconds`; it returns what it did, falsy when nothing was to do."""
+    """Something to `run` at start and every `every_seconds`; it returns what it did, falsy when nothing was to do.
+
+    What a `routine` chore did is no news; of the others it is logged as a warning.
+    """
 
     name: str
     run: Callable[[], object]
     every_seconds: float
+    routine: bool = False
 
 
 @contextmanager
@@ -40,7 +44,8 @@ def _repeat(chore: Chore, stopping: threading.Event) -> None:
     while not stopping.is_set():
         try:
             if done := chore.run():
-                log.warning("maintenance", chore=chore.name, done=str(done))
+                tell = log.info if chore.routine else log.warning
+                tell("maintenance", chore=chore.name, done=str(done))
         except Exception:
             log.exception("a round of maintenance failed", chore=chore.name)
         stopping.wait(chore.every_seconds)

@@ -15,7 +15,7 @@ from app.background import Chore, maintaining
 from app.context import Context
 from app.middleware import BodyLimit, RequestEnvelope, SiteGuard
 from app.openapi import document, operation_id
-from app.routes import admin, health, jobs, media, models
+from app.routes import admin, events, health, jobs, media, models, queue
 from app.settings import FrontEndSettings
 from app.uploads import body_limit
 from app.watch import ChangeHub
@@ -23,13 +23,16 @@ from scheduler.service import Scheduler
 
 _REAP_SECONDS = 1.0
 _SWEEP_SECONDS = 600.0
+_PRUNE_SECONDS = 10.0
+_RERANK_SECONDS = 3600.0
 _MAX_IMAGE_SLOTS = 4
 
 
 def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     """Build the application on an open scheduler, which stays the caller's to close.
 
-    Its lifespan runs the reaper and the change hub. `app.state.context` is its `Context`.
+    Its lifespan runs the reaper, the sweeper, the pruner, the reranker and the change hub. `app.state.context` is its
+    `Context`.
     """
     images.use_pixel_limit(settings.max_image_pixels)
     context = Context(
@@ -54,7 +57,7 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    for routes in (jobs, media, models, admin, health):
+    for routes in (jobs, media, models, admin, queue, events, health):
         app.include_router(routes.router)
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
@@ -67,7 +70,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         reap = Chore("reaper", context.scheduler.reaper.run_once, _REAP_SECONDS)
         sweep = Chore("sweeper", context.scheduler.sweeper.run_once, _SWEEP_SECONDS)
-        with maintaining(reap, sweep):
+        prune = Chore("pruner", context.scheduler.pruner.run_once, _PRUNE_SECONDS, routine=True)
+        rerank = Chore("reranker", context.scheduler.control.rerank, _RERANK_SECONDS)
+        with maintaining(reap, sweep, prune, rerank):
             yield
     finally:
         context.hub.release()

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 import secrets
 import tempfile
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -14,13 +16,16 @@ from app.context import Context
 from app.schemas import Parameters
 from app.uploads import Upload
 from scheduler import catalog
-from scheduler.errors import Refused, SchedulerError, StorageFull, Unavailable
+from scheduler.errors import InvalidParameter, Refused, SchedulerError, StorageFull, Unavailable
 from scheduler.ids import new_id
 from scheduler.params import VideoParams, check_metadata, check_priority, check_text
-from scheduler.queue import Submitted
 from scheduler.records import NewJob, ServedModel
+from scheduler.submitting import Submitted
 
 log = structlog.get_logger(__name__)
+
+_MAX_AHEAD_DAYS = 30
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def submit(context: Context, upload: Upload, idempotency_key: str | None) -> Submitted:
@@ -41,6 +46,7 @@ def submit(context: Context, upload: Upload, idempotency_key: str | None) -> Sub
         image_key=f"{folder_of(job_id)}/image.png",
         priority=asked.priority,
         metadata=asked.metadata,
+        not_before=_not_before(context, asked.not_before),
         idempotency_key=idempotency_key,
         payload_sha256=fingerprint(upload),
     )
@@ -79,6 +85,25 @@ def fingerprint(upload: Upload) -> str:
 def folder_of(job_id: str) -> str:
     """Return the prefix of all blobs of a job."""
     return f"jobs/{job_id}"
+
+
+def _not_before(context: Context, text: str | None) -> float:
+    """Return the earliest start in seconds since 1970, 0 for at once; raises `InvalidParameter`."""
+    if text is None:
+        return 0.0
+    try:
+        at = datetime.fromisoformat(text.upper()).timestamp() if _RFC3339.fullmatch(text) else None
+    except ValueError:  # February 30th, say
+        at = None
+    if at is None:
+        wanted = "must be an RFC 3339 time with its offset from UTC, such as 2030-01-31T18:00:00Z"
+        raise InvalidParameter("not_before", f"{wanted}, not {text[:40]!r}")
+    database = context.scheduler.database
+    with database.read() as conn:
+        latest = database.now(conn) + _MAX_AHEAD_DAYS * 86_400
+    if at > latest:
+        raise InvalidParameter("not_before", f"must be at most {_MAX_AHEAD_DAYS} days ahead, not {text}")
+    return max(0.0, at)
 
 
 def _store_image(context: Context, data: bytes, key: str) -> None:

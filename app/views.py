@@ -1,16 +1,24 @@
 """From the scheduler's records to the API's objects."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from typing import Any
 
 from app import schemas as api
 from scheduler import catalog, placement, rank
+from scheduler.control import QueueState
+from scheduler.drains import DrainPreview
+from scheduler.events import Event
 from scheduler.explain import QueueInfo
 from scheduler.footprint import Footprint
+from scheduler.outlook import Span
 from scheduler.params import VideoParams
 from scheduler.placement import Offer
-from scheduler.records import Gpu, Job, OpenLease, Progress, ServedModel
+from scheduler.records import Drain, Gpu, Job, OpenLease, Progress, Reservation, ServedModel
 from scheduler.states import JobStatus
+
+_LAST_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()  # a long queue of slow jobs may reach beyond
 
 
 def time_text(seconds: float) -> str:
@@ -47,6 +55,7 @@ def job(record: Job, queue: QueueInfo | None, base_url: str) -> api.Job:
         measured=_measured(record) if record.status.ended else None,
         error=api.Failure(code=record.error.code, message=record.error.message) if record.error else None,
         video=_video(record, base_url),
+        not_before=None if ended_or_running else _maybe_time(record.not_before or None),
         created_at=time_text(record.created_at),
         started_at=_maybe_time(record.started_at),
         finished_at=_maybe_time(record.finished_at),
@@ -73,8 +82,8 @@ def model(served: ServedModel) -> api.Model:
     )
 
 
-def gpu(record: Gpu) -> api.Gpu:
-    """Return a GPU as the operator sees it."""
+def gpu(record: Gpu, preview: DrainPreview | None = None) -> api.Gpu:
+    """Return a GPU as the operator sees it; `preview` is the answer to a dry run."""
     return api.Gpu(
         id=record.info.id,
         host=record.info.host,
@@ -96,6 +105,9 @@ def gpu(record: Gpu) -> api.Gpu:
             for w in record.workers
         ],
         leases=[_lease(lease) for lease in record.leases],
+        drain=_drain(record.drain) if record.drain else None,
+        reservation=_reservation(record.reservation) if record.reservation else None,
+        preview=_preview(preview) if preview else None,
     )
 
 
@@ -146,7 +158,28 @@ def _estimate(need: Footprint, weight: float) -> api.Estimate:
 
 
 def _queue(info: QueueInfo) -> api.QueueState:
-    return api.QueueState(position=info.position, eta_seconds=info.eta_seconds, wait_reason=info.wait.message)
+    wait = info.wait
+    return api.QueueState(
+        position=info.position,
+        position_exact=info.position_exact,
+        eta_seconds=info.eta_seconds,
+        wait_reason=wait.message,
+        wait=api.Wait(code=wait.code, details=_details(wait.details), clears_when=wait.clears_when),
+        expected_start=_expected(info.start),
+        expected_finish=_expected(info.finish),
+    )
+
+
+def _details(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: time_text(value) if name.endswith("_at") else value for name, value in numbers.items()}
+
+
+def _expected(span: Span | None) -> api.Expected | None:
+    return None if span is None else api.Expected(p50=_far_time(span.p50), p90=_far_time(span.p90))
+
+
+def _far_time(seconds: float) -> str:
+    return time_text(min(seconds, _LAST_TIME))
 
 
 def _progress(progress: Progress) -> api.Progress:
@@ -211,7 +244,78 @@ def _lease(lease: OpenLease) -> api.GpuLease:
         job_id=lease.job_id,
         worker_id=lease.worker_id,
         reserved_bytes=lease.reserved_bytes,
+        started_at=time_text(lease.started_at),
+        predicted_seconds=lease.predicted_seconds,
         expires_at=time_text(lease.expires_at),
+        release_requested=lease.release_requested,
         stage=lease.progress.stage,
         progress=_progress(lease.progress),
+    )
+
+
+def _drain(drain: Drain) -> api.GpuDrain:
+    return api.GpuDrain(
+        mode=drain.mode,
+        asked_at=time_text(drain.asked_at),
+        deadline_at=_maybe_time(drain.deadline_at),
+        on_deadline=drain.on_deadline,
+        resume_at=_maybe_time(drain.resume_at),
+    )
+
+
+def _reservation(reservation: Reservation) -> api.GpuReservation:
+    return api.GpuReservation(
+        job_id=reservation.job_id,
+        reserved_bytes=reservation.reserved_bytes,
+        start_at=time_text(reservation.start_at),
+        made_at=time_text(reservation.made_at),
+    )
+
+
+def _preview(preview: DrainPreview) -> api.DrainPreview:
+    jobs = [
+        api.JobForecast(job_id=job.job_id, ending=job.ending, in_seconds=job.in_seconds, lost_seconds=job.lost_seconds)
+        for job in preview.jobs
+    ]
+    return api.DrainPreview(empty_in_seconds=preview.empty_in_seconds, jobs=jobs)
+
+
+def event(record: Event) -> api.Event:
+    """Return an event as the API shows it."""
+    return api.Event(
+        position=record.position,
+        at=time_text(record.at),
+        type=record.type,
+        subject=record.subject,
+        tenant=record.tenant,
+        actor=record.actor,
+        data=dict(record.data),
+    )
+
+
+def queue_status(state: QueueState) -> api.QueueStatus:
+    """Return the queue as the operator sees it."""
+    return api.QueueStatus(
+        paused=state.paused_at is not None,
+        pause_reason=state.pause_reason,
+        paused_at=_maybe_time(state.paused_at),
+        paused_by=state.pause_actor,
+        ready=state.ready,
+        deferred=state.deferred,
+        running=state.running,
+        oldest_wait_seconds=state.oldest_wait_seconds,
+        classes=[
+            api.QueueClass(model=one.model, plan=one.plan, up_to_bytes=one.largest_bytes, jobs=one.jobs)
+            for one in state.classes
+        ],
+        reservations=[
+            api.QueueReservation(
+                gpu=gpu_id,
+                job=kept.job_id,
+                reserved_bytes=kept.reserved_bytes,
+                start_at=time_text(kept.start_at),
+                made_at=time_text(kept.made_at),
+            )
+            for gpu_id, kept in state.reservations
+        ],
     )

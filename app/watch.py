@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import structlog
 
-from scheduler.wakeup import CHANGES, Listener, Wakeup, job_of
+from scheduler.wakeup import ANY_JOB, CHANGES, Listener, Wakeup, job_of
 
 Version = tuple[int, int]
 _STOPPING = "front-end-stopping"
@@ -98,6 +98,8 @@ class ChangeHub:
             while not self._stopping.is_set():
                 topics = listener.wait(next_poll - time.monotonic())
                 self._wake_from_thread({job_id for topic in topics if (job_id := job_of(topic))})
+                if ANY_JOB in topics:  # changes on other machines may have been missed
+                    next_poll = time.monotonic()
                 if time.monotonic() >= next_poll:
                     self._wake_from_thread(self._stale())
                     next_poll = time.monotonic() + self._poll_seconds

@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from app.cli.console import clean, console, optional
-from app.cli.formats import percent, size
+from app.cli.formats import duration, percent, size
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -31,10 +32,48 @@ def _block(gpu: Mapping[str, Any]) -> "list[Text]":
     state = Text("  state   ").append(clean(gpu["state"]), style=_STATE_STYLES.get(gpu["state"], ""))
     state.append("" if gpu["online"] else ", offline", style="red")
     state.append(f": {clean(gpu['reason'])}" if gpu["reason"] else "")
-    lines = [_memory(gpu), _load(gpu)]
+    lines = _drain(gpu["drain"]) if gpu.get("drain") else []
+    lines += [_memory(gpu), _load(gpu)]
     lines += [_worker(worker) for worker in gpu["workers"]] or ["worker  none"]
     lines += [_lease(lease) for lease in gpu["leases"]]
+    lines += _reservation(gpu["reservation"]) if gpu.get("reservation") else []
     return [head, state, *(Text(f"  {clean(line)}") for line in lines)]
+
+
+def show_preview(gpus: Iterable[Mapping[str, Any]]) -> None:
+    """Print what a drain would do to each GPU, with a line for each of its jobs."""
+    out = console(sys.stdout)
+    requeued = False
+    for gpu in gpus:
+        jobs = gpu["preview"]["jobs"]
+        empty = f"in about {duration(gpu['preview']['empty_in_seconds'])}" if jobs else "at once"
+        out.print(f"{clean(gpu['id'])}  would be empty {empty}", soft_wrap=True)
+        for job in jobs:
+            ending, lost = clean(job["ending"]), duration(job["lost_seconds"]) if job["lost_seconds"] else "-"
+            line = f"  {clean(job['job_id']):<30}  {ending:<8}  in {duration(job['in_seconds']):<7}  loses {lost}"
+            out.print(line, soft_wrap=True)
+            requeued = requeued or job["ending"] != "finishes"
+    if requeued:
+        out.print("Released and killed jobs go back to the queue and start anew; it costs them no attempt.")
+
+
+def _drain(drain: Mapping[str, Any]) -> list[str]:
+    parts = [str(drain["mode"])]
+    if drain["deadline_at"]:
+        parts.append(f"then {drain['on_deadline']} {_when(drain['deadline_at'])}")
+    if drain["resume_at"]:
+        parts.append(f"takes jobs again {_when(drain['resume_at'])}")
+    return [f"drain   {', '.join(parts)}"]
+
+
+def _reservation(reservation: Mapping[str, Any]) -> list[str]:
+    start = _when(reservation["start_at"])
+    return [f"kept    for {reservation['job_id']}, {size(reservation['reserved_bytes'])}, {start}"]
+
+
+def _when(at: str) -> str:
+    seconds = (datetime.fromisoformat(at) - datetime.now(UTC)).total_seconds()
+    return f"in {duration(seconds)}" if seconds > 0 else "now"
 
 
 def _memory(gpu: Mapping[str, Any]) -> str:
@@ -70,5 +109,5 @@ def _lease(lease: Mapping[str, Any]) -> str:
     progress = lease["progress"]
     return (
         f"job     {lease['job_id']} {lease['stage']} {percent(progress['fraction'])} "
-        f"step {progress['step']}/{progress['steps']}"
+        f"step {progress['step']}/{progress['steps']}{', asked to stop' if lease.get('release_requested') else ''}"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.cli.console import clean, console, optional
 from app.cli.formats import age, duration, percent, size
-from app.cli.wording import fraction, headline, note, steps
+from app.cli.wording import fraction, headline, note, outlook, place, steps
 
 _COLUMNS = ("id", "status", "progress", "model", "video", "age")
 _SHORTEST = {"model": 8, "progress": 13}  # what may be cut off, in this order; a part of an id or a size is of no use
@@ -37,6 +37,7 @@ def show_job(job: Mapping[str, Any]) -> None:
         if running
         else job["status"],
         "note": note(job),
+        **outlook(job),
         "model": job["model"],
         "prompt": job["prompt"],
         "video": f"{_video(params)}, {params['num_inference_steps']} steps, seed {params['seed']}",
@@ -107,7 +108,7 @@ def _progress(job: Mapping[str, Any]) -> str:
     if job["status"] == "running":
         return f"{headline(job)} {percent(fraction(job))}"
     if job["status"] == "queued":
-        return optional(job["queue"], lambda queue: f"#{queue['position']}", "")
+        return optional(job["queue"], lambda queue: f"#{place(queue)}", "")
     return job["error"]["code"] if job["error"] else ""
 
 

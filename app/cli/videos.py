@@ -1,12 +1,14 @@
 """The commands that make and fetch videos: submit, download."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.console import FAILED, fail, print_json, say
+from app.cli.durations import seconds
 from app.cli.following import follow, interruptible
 from app.cli.formats import duration, size
 from app.cli.options import JobId, Settings
@@ -30,6 +32,16 @@ Output = Annotated[
 ]
 
 
+def start_time(text: str) -> str:
+    """Return an earliest start as the server takes it: `+2h` counts from now, and a time is left as it is."""
+    if not text.startswith("+"):
+        return text
+    try:
+        return (datetime.now(UTC) + timedelta(seconds=seconds(text[1:]))).isoformat()
+    except OverflowError:
+        raise typer.BadParameter(f"{text!r} is too far ahead") from None
+
+
 def submit(
     image: Annotated[
         Path,
@@ -41,6 +53,12 @@ def submit(
     settings: Settings = None,
     priority: Annotated[float | None, typer.Option(help="Multiplies the job's weight in the queue.")] = None,
     model: Annotated[str | None, typer.Option(help="One of the models that workers serve.")] = None,
+    not_before: Annotated[
+        str | None,
+        typer.Option(
+            parser=start_time, metavar="TIME", help="Do not start before then: 2030-01-31T18:00:00Z, or +2h from now."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key never makes a second job.")] = None,
     url: Url = DEFAULT_URL,
@@ -50,7 +68,7 @@ def submit(
 
     Prints the job's id; with --wait, which -o implies, shows the progress and fetches the video.
     """
-    given = {"priority": priority, "model": model, "seed": seed}
+    given = {"priority": priority, "not_before": not_before, "model": model, "seed": seed}
     params = {**parse(settings or ()), **{name: value for name, value in given.items() if value is not None}}
     if output is not None:
         _check_output(output)

@@ -1,6 +1,7 @@
 """A job in words: one place that says what each state looks like to the person waiting."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from app.cli.formats import duration, percent
@@ -55,8 +56,32 @@ def problem(job: Mapping[str, Any]) -> str:
     return f"{error['message']} ({error['code']})" if error else f"the job was {job['status']}"
 
 
+def place(queue: Mapping[str, Any]) -> str:
+    """Return a queued job's position; `~` says that it is estimated."""
+    return f"{'' if queue.get('position_exact', True) else '~'}{queue['position']}"
+
+
+def outlook(job: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a queued job waits for, and when it should start and end; empty for another job."""
+    queue = job["queue"]
+    if not queue or "wait" not in queue:  # a front end older than this command
+        return {}
+    start, finish = queue["expected_start"], queue["expected_finish"]
+    words = {"until": str(queue["wait"]["clears_when"])}
+    if start and finish:
+        now = datetime.fromisoformat(start["p50"]) - timedelta(seconds=queue["eta_seconds"])
+        words |= {"starts": _expected(start, now), "ends": _expected(finish, now)}
+    return words
+
+
 def _waiting(queue: Mapping[str, Any]) -> str:
-    parts = [f"position {queue['position']}", str(queue["wait_reason"])]
+    parts = [f"position {place(queue)}", str(queue["wait_reason"])]
     if queue["eta_seconds"] is not None and queue["eta_seconds"] >= 1:
         parts.append(f"starts in about {duration(queue['eta_seconds'])}")
     return "; ".join(parts)
+
+
+def _expected(span: Mapping[str, str], now: datetime) -> str:
+    """By the server's clock: the one here may be off."""
+    p50, p90 = (duration(max(0.0, (datetime.fromisoformat(span[key]) - now).total_seconds())) for key in ("p50", "p90"))
+    return f"in about {p50}, and in 9 of 10 cases within {p90}"

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +12,11 @@ import httpx
 
 from app.client.download import save
 from app.client.errors import ApiError
+from app.client.events import stream
 from app.client.fields import form, route, upload
 from app.client.retry import ONCE, Retry
 from app.client.transport import Transport, json_of
-from app.client.types import Gpu, Job, JobEstimate, Page
+from app.client.types import Event, Gpu, Job, JobEstimate, Page, QueueStatus
 from app.client.waiting import Polled, follow, poll
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -94,7 +95,7 @@ class Client:
     def jobs(self, status: str | None = None, limit: int | None = None, cursor: str | None = None) -> Page:
         """Return a page of jobs, newest first; `next_cursor` of one page is the `cursor` of the next."""
         query = {"status": status, "limit": limit, "cursor": cursor}
-        return self._page("/v1/jobs", params={key: value for key, value in query.items() if value is not None})
+        return self._page("/v1/jobs", params=_known(query))
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job to be stopped and return it; a running one stops at its next step."""
@@ -124,8 +125,7 @@ class Client:
 
     def estimate(self, **params: Any) -> JobEstimate:
         """Return what a job with these parameters would need, and where it fits."""
-        known = {key: value for key, value in params.items() if value is not None}
-        return cast("JobEstimate", self._json("POST", "/v1/estimates", json=known))
+        return cast("JobEstimate", self._json("POST", "/v1/estimates", json=_known(params)))
 
     def gpus(self) -> Page:
         """Return the GPUs."""
@@ -135,14 +135,51 @@ class Client:
         """Return one GPU."""
         return cast("Gpu", self._json("GET", route("admin/gpus", gpu_id)))
 
-    def drain(self, gpu_id: str, reason: str, mode: str = "finish") -> Gpu:
-        """Give a GPU no new jobs, let it empty, and return it."""
-        body = {"reason": reason, "mode": mode}
+    def drain(self, gpu_id: str, reason: str, mode: str = "finish", **options: Any) -> Gpu:
+        """Give a GPU no new jobs, let it empty, and return it.
+
+        `options` are the API's further fields: `deadline_seconds`, `on_deadline`, `resume_after_seconds`, and `dry_run`
+        to change nothing and return the GPU with a `preview`. None leaves one to the server.
+        """
+        body = _known({"reason": reason, "mode": mode, **options})
         return cast("Gpu", self._json("POST", route("admin/gpus", gpu_id, "drain"), retry=ONCE, json=body))
+
+    def drain_many(self, gpu_ids: Sequence[str], reason: str, mode: str = "finish", **options: Any) -> Page:
+        """Drain several GPUs at the same moment, all or none, and return them."""
+        body = _known({"gpus": list(gpu_ids), "reason": reason, "mode": mode, **options})
+        return self._page("/v1/admin/drain", method="POST", retry=ONCE, json=body)
 
     def resume(self, gpu_id: str) -> Gpu:
         """Give a drained GPU jobs again, and return it."""
         return cast("Gpu", self._json("POST", route("admin/gpus", gpu_id, "resume"), retry=ONCE))
+
+    def resume_many(self, gpu_ids: Sequence[str]) -> Page:
+        """Give several GPUs jobs again at the same moment, all or none, and return them."""
+        return self._page("/v1/admin/resume", method="POST", retry=ONCE, json={"gpus": list(gpu_ids)})
+
+    def events(self, after: int = 0, subject: str | None = None, *, follow: bool = False) -> Iterator[Event]:
+        """Yield what happened past position `after`, of one job or GPU where `subject` names it, in order.
+
+        With `follow` it goes on as things happen, and when the server restarts. `ApiError` with the code
+        `events_expired` says that some are no longer kept.
+        """
+        return stream(self._transport, after, subject, follow=follow, retry=self._retry)
+
+    def queue(self) -> QueueStatus:
+        """Return the queue as a whole: whether it is paused, its depth, the GPUs that are kept for jobs."""
+        return cast("QueueStatus", self._json("GET", "/v1/admin/queue"))
+
+    def pause_queue(self, reason: str) -> QueueStatus:
+        """Let no queued job start, and return the queue; running jobs go on."""
+        return cast("QueueStatus", self._json("POST", "/v1/admin/queue/pause", retry=ONCE, json={"reason": reason}))
+
+    def resume_queue(self) -> QueueStatus:
+        """Let queued jobs start again, and return the queue."""
+        return cast("QueueStatus", self._json("POST", "/v1/admin/queue/resume", retry=ONCE))
+
+    def prioritize(self, job_id: str, priority: float) -> Job:
+        """Give a queued job another priority, and return it."""
+        return cast("Job", self._json("PATCH", route("admin/jobs", job_id), retry=ONCE, json={"priority": priority}))
 
     def ready(self) -> bool:
         """Tell whether the server says that it can serve; raises `ServerUnreachable` where nothing answers."""
@@ -155,5 +192,9 @@ class Client:
     def _json(self, method: str, path: str, retry: Retry | None = None, **request: Any) -> Any:
         return json_of(self._transport.send(method, path, retry=retry or self._retry, **request))
 
-    def _page(self, path: str, **request: Any) -> Page:
-        return cast("Page", self._json("GET", path, **request))
+    def _page(self, path: str, method: str = "GET", **request: Any) -> Page:
+        return cast("Page", self._json(method, path, **request))
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -25,12 +25,31 @@ class Params(TypedDict):
     negative_prompt: str | None
 
 
+class Wait(TypedDict):
+    """What holds a queued job back: a stable code, the numbers behind it, and what would clear it."""
+
+    code: str
+    details: dict[str, Any]
+    clears_when: str
+
+
+class Expected(TypedDict):
+    """A time that is as likely earlier as later than `p50`, and in 9 of 10 cases not later than `p90`."""
+
+    p50: str
+    p90: str
+
+
 class Waiting(TypedDict):
     """Where a queued job stands; position 1 is next, `eta_seconds` is until it should start."""
 
     position: int
+    position_exact: bool
     eta_seconds: float | None
     wait_reason: str
+    wait: Wait
+    expected_start: Expected | None
+    expected_finish: Expected | None
 
 
 class Failure(TypedDict):
@@ -93,14 +112,29 @@ class Job(TypedDict):
     measured: Measured | None
     error: Failure | None
     video: Video | None
+    not_before: str | None
     created_at: str
     started_at: str | None
     finished_at: str | None
 
 
+class Event(TypedDict):
+    """Something that happened; `subject` is the id of the job or GPU, or `queue`, and `actor` who asked for it."""
+
+    position: int
+    object: str
+    at: str
+    type: str
+    subject: str
+    tenant: str | None
+    actor: str | None
+    data: dict[str, Any]
+
+
 # Larger and still growing objects: read what you know, ignore the rest.
 Gpu = dict[str, Any]
 JobEstimate = dict[str, Any]
+QueueStatus = dict[str, Any]
 Page = dict[str, Any]  # {"object": "list", "data": […], "has_more": false, "next_cursor": null}
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})

@@ -1,54 +1,93 @@
-"""The operator's side: GPUs, drain and resume."""
+"""The operator's side of the fleet: GPUs, drain and resume, one by one or many at once."""
 
 import re
+from collections.abc import Sequence
 
 import structlog
 from fastapi import APIRouter
 
 from app import schemas as api
 from app import views
-from app.context import Shared
+from app.context import Context, Shared
 from app.openapi import problems
-from scheduler.errors import InvalidParameter, NotFound
+from scheduler.drains import DrainOrder
+from scheduler.errors import NotFound
+from scheduler.states import DrainMode, OnDeadline
 
-router = APIRouter(prefix="/v1/admin/gpus", tags=["admin"])
+router = APIRouter(prefix="/v1/admin", tags=["admin"])
 log = structlog.get_logger(__name__)
 
 _GPU_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _ACTOR = "api"
 
 
-@router.get("", summary="List the GPUs", responses=problems(503))
+@router.get("/gpus", summary="List the GPUs", responses=problems(503))
 def list_gpus(context: Shared) -> api.Page[api.Gpu]:
-    """Return every GPU that ever registered, with its memory, workers and running jobs."""
+    """Return every GPU that is registered, with its memory, workers and running jobs."""
     return api.Page[api.Gpu](data=[views.gpu(gpu) for gpu in context.scheduler.fleet.gpus()])
 
 
-@router.get("/{gpu_id}", summary="Look at a GPU", responses=problems(404, 503))
+@router.get("/gpus/{gpu_id}", summary="Look at a GPU", responses=problems(404, 503))
 def get_gpu(gpu_id: str, context: Shared) -> api.Gpu:
     """Return one GPU."""
     return views.gpu(context.scheduler.fleet.gpu(_known(gpu_id)))
 
 
-@router.post("/{gpu_id}/drain", summary="Drain a GPU", responses=problems(403, 404, 413, 422, 503))
+@router.post("/gpus/{gpu_id}/drain", summary="Drain a GPU", responses=problems(403, 404, 413, 422, 503))
 def drain_gpu(gpu_id: str, asked: api.DrainRequest, context: Shared) -> api.Gpu:
     """Give a GPU no new jobs; it is `drained` when its last job has ended and our process there is gone.
 
-    Saying it again only replaces the reason.
+    Saying it again replaces reason, mode, deadline and the time to resume, which count from then. A drained GPU stays
+    drained, and a job that was asked to stop still does.
     """
-    if asked.mode != "finish":
-        raise InvalidParameter("mode", f"must be 'finish', the only mode of this version, not {asked.mode[:40]!r}")
-    gpu = context.scheduler.fleet.drain(_known(gpu_id), asked.reason, _ACTOR)
-    log.info("gpu drain asked for", gpu_id=gpu_id, reason=gpu.reason, state=gpu.state.value)
-    return views.gpu(gpu)
+    return _drain(context, [gpu_id], asked)[0]
 
 
-@router.post("/{gpu_id}/resume", summary="Give a GPU jobs again", responses=problems(403, 404, 503))
+@router.post("/gpus/{gpu_id}/resume", summary="Give a GPU jobs again", responses=problems(403, 404, 503))
 def resume_gpu(gpu_id: str, context: Shared) -> api.Gpu:
     """Make a GPU active again, whatever took it out."""
-    gpu = context.scheduler.fleet.resume(_known(gpu_id), _ACTOR)
-    log.info("gpu resumed", gpu_id=gpu_id)
-    return views.gpu(gpu)
+    return _resume(context, [gpu_id])[0]
+
+
+@router.post("/drain", summary="Drain several GPUs", responses=problems(403, 404, 413, 422, 503))
+def drain_gpus(asked: api.DrainManyRequest, context: Shared) -> api.Page[api.Gpu]:
+    """Drain several GPUs at the same moment: all of them, or none where one is not known."""
+    return api.Page[api.Gpu](data=_drain(context, asked.gpus, asked))
+
+
+@router.post("/resume", summary="Give several GPUs jobs again", responses=problems(403, 404, 413, 422, 503))
+def resume_gpus(asked: api.ResumeManyRequest, context: Shared) -> api.Page[api.Gpu]:
+    """Make several GPUs active again at the same moment: all of them, or none where one is not known."""
+    return api.Page[api.Gpu](data=_resume(context, asked.gpus))
+
+
+def _drain(context: Context, gpu_ids: Sequence[str], asked: api.DrainRequest) -> list[api.Gpu]:
+    fleet, gpu_ids = context.scheduler.fleet, _all_known(gpu_ids)
+    order = DrainOrder(
+        reason=asked.reason,
+        actor=_ACTOR,
+        mode=DrainMode(asked.mode),
+        deadline_seconds=asked.deadline_seconds,
+        on_deadline=OnDeadline(asked.on_deadline),
+        resume_after_seconds=asked.resume_after_seconds,
+    )
+    if asked.dry_run:
+        return [views.gpu(fleet.gpu(preview.gpu_id), preview) for preview in fleet.drain_preview(gpu_ids, order)]
+    gpus = fleet.drain_all(gpu_ids, order)
+    for gpu in gpus:
+        log.info("gpu drain asked for", gpu_id=gpu.info.id, reason=gpu.reason, mode=asked.mode, state=gpu.state.value)
+    return [views.gpu(gpu) for gpu in gpus]
+
+
+def _resume(context: Context, gpu_ids: Sequence[str]) -> list[api.Gpu]:
+    gpus = context.scheduler.fleet.resume_all(_all_known(gpu_ids), _ACTOR)
+    for gpu in gpus:
+        log.info("gpu resumed", gpu_id=gpu.info.id)
+    return [views.gpu(gpu) for gpu in gpus]
+
+
+def _all_known(gpu_ids: Sequence[str]) -> list[str]:
+    return [_known(gpu_id) for gpu_id in dict.fromkeys(gpu_ids)]
 
 
 def _known(gpu_id: str) -> str:

@@ -37,7 +37,7 @@ def test_calls_of_the_table_are_routes(tmp_path: Path) -> None:
     with Scheduler.open(StoreSettings(data_dir=tmp_path)) as scheduler:
         app = create_app(scheduler, FrontEndSettings(data_dir=tmp_path))
     paths = {re.sub(r"\{[a-z_]+\}", "{id}", path) for path in app.openapi()["paths"]}
-    for path in re.findall(r"`(?:GET|POST|DELETE) (/[^ `…]*)`", README):
+    for path in re.findall(r"`(?:GET|POST|PATCH|DELETE) (/[^ `…]*)`", README):
         assert path in paths | {"/openapi.json"}, path
 
 

@@ -69,6 +69,44 @@ def test_drain_sends_its_reason(reelq, answering):
     assert json.loads(body) == {"reason": "fan is loud", "mode": "finish"}
 
 
+def test_drain_says_how(reelq, answering):
+    how = ["--mode", "checkpoint", "--deadline", "5m", "--on-deadline", "kill", "--resume-after", "2h"]
+    assert reelq("drain", GPU_ID, "--reason", "fan is loud", *how).returncode == 0
+    ((_, _, body),) = answering.requests
+    assert json.loads(body) == {
+        "reason": "fan is loud",
+        "mode": "checkpoint",
+        "deadline_seconds": 300.0,
+        "on_deadline": "kill",
+        "resume_after_seconds": 7200.0,
+    }
+
+
+def test_a_dry_run_needs_no_reason_and_shows_what_would_happen(reelq, answering):
+    job = {"job_id": JOB_ID, "ending": "released", "in_seconds": 4.0, "lost_seconds": 90.0}
+    gpu = make_gpu(preview={"empty_in_seconds": 4.0, "jobs": [job]})
+    answering.on("POST", f"/v1/admin/gpus/{GPU_ID}/drain", Answer(gpu))
+    done = reelq("drain", GPU_ID, "--dry-run")
+    assert f"{GPU_ID}  would be empty in about 4.0 s" in done.stdout
+    assert "released  in 4.0 s    loses 1m 30s" in done.stdout
+    ((_, _, body),) = answering.requests
+    assert json.loads(body) == {"reason": "dry run", "mode": "finish", "dry_run": True}
+    assert json.loads(reelq("drain", GPU_ID, "--dry-run", "--json").stdout) == gpu
+
+
+@pytest.mark.parametrize("command", ["drain", "resume"])
+def test_several_gpus_are_one_request(reelq, api, command):
+    page = make_page(make_gpu(), make_gpu(id="GPU-1"))
+    api.on("POST", f"/v1/admin/{command}", Answer(page))
+    arguments = [command, GPU_ID, "GPU-1", *(["--reason", "why"] if command == "drain" else [])]
+    done = reelq(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "GPU-1  NVIDIA H100" in done.stdout
+    ((_, _, body),) = api.requests
+    assert json.loads(body)["gpus"] == [GPU_ID, "GPU-1"]
+    assert json.loads(reelq(*arguments, "--json").stdout) == page
+
+
 def test_one_job_that_cannot_be_cancelled_does_not_keep_the_others(reelq, answering):
     done = reelq("cancel", "job_none", JOB_ID, "--json")
     assert done.returncode == 1

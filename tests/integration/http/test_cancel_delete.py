@@ -1,3 +1,4 @@
+from scheduler.states import Directive
 from tests.support.fleet import HALF_WAY
 from tests.support.http import Site, check_problem
 
@@ -16,7 +17,7 @@ async def test_a_running_job_is_told_at_its_next_step(site: Site) -> None:
     lease = site.gpu.must_claim()
     answer = await site.client.post(f"/v1/jobs/{job_id}/cancel")
     assert answer.json()["status"] == "running"
-    assert site.scheduler.leases.report(lease, HALF_WAY) is True
+    assert site.scheduler.leases.report(lease, HALF_WAY) is Directive.CANCEL
 
 
 async def test_a_finished_job_stays_finished(site: Site) -> None:

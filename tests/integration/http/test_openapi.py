@@ -8,7 +8,8 @@ async def test_every_operation_is_documented(site: Site) -> None:
     }
     assert set(operations) == {
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "get_video", "get_thumbnail", "list_models",
-        "estimate_job", "list_gpus", "get_gpu", "drain_gpu", "resume_gpu", "get_root", "get_health", "get_ready",
+        "estimate_job", "list_gpus", "get_gpu", "drain_gpu", "resume_gpu", "drain_gpus", "resume_gpus", "list_events",
+        "get_queue", "pause_queue", "resume_queue", "patch_job", "get_root", "get_health", "get_ready",
     }  # fmt: skip
     for name, operation in operations.items():
         assert operation["summary"], name

@@ -1,6 +1,7 @@
 import asyncio
 import re
 import time
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -99,6 +100,41 @@ async def test_the_etag_changes_with_the_job(site: Site) -> None:
     assert len(set(tags)) == 4
     answer = await site.client.get(path, headers={"If-None-Match": ", ".join(tags[:3])})
     assert answer.status_code == 200
+
+
+async def test_a_queued_job_says_why_it_waits_and_when_it_should_run(site: Site) -> None:
+    await site.submit()
+    running = site.gpu.must_claim()
+    site.scheduler.leases.report(running, HALF_WAY)
+    job = await site.submit()
+    queue = job["queue"]
+    assert queue["wait"] == {
+        "code": "busy",
+        "details": {"running": 1, "ahead": 0, "gpus": ["GPU-0"]},
+        "clears_when": "enough of the jobs that run and are ahead have ended",
+    }
+    assert (queue["position"], queue["position_exact"]) == (1, True)
+    start, finish = (
+        [datetime.fromisoformat(queue[name][key]) for key in ("p50", "p90")]
+        for name in ("expected_start", "expected_finish")
+    )
+    seconds = job["estimate"]["seconds"]
+    assert 0.4 * seconds < queue["eta_seconds"] <= 0.5 * seconds
+    assert (start[1] - start[0]).total_seconds() == pytest.approx(queue["eta_seconds"], rel=0.01)
+    assert (finish[0] - start[0]).total_seconds() == pytest.approx(seconds)
+    assert start[1] < finish[1]
+
+
+async def test_while_the_queue_is_paused_nobody_can_tell_when(site: Site) -> None:
+    path = f"/v1/jobs/{(await site.submit())['id']}"
+    before = await site.client.get(path)
+    site.scheduler.control.pause("moving racks", "alice")
+    after = await site.client.get(path, headers={"If-None-Match": before.headers["etag"]})
+    queue = after.json()["queue"]
+    assert queue["wait"]["code"] == "queue_paused"
+    assert queue["wait"]["details"].keys() == {"paused_at", "reason", "actor"}
+    assert queue["wait"]["details"]["paused_at"].endswith("Z")
+    assert (queue["eta_seconds"], queue["expected_start"], queue["expected_finish"]) == (None, None, None)
 
 
 async def test_the_etag_changes_with_the_place_in_the_queue(site: Site) -> None:

@@ -13,7 +13,7 @@ from tests.support.http import Site, check_problem, picture
 KEYS = [
     "id", "object", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata", "estimate",
     "queue", "attempts", "max_attempts", "cancel_requested", "gpu", "resumed_from_step", "measured", "error", "video",
-    "created_at", "started_at", "finished_at",
+    "not_before", "created_at", "started_at", "finished_at",
 ]  # fmt: skip
 
 
@@ -36,7 +36,9 @@ async def test_a_form_makes_a_queued_job(site: Site) -> None:
     assert (job["priority"], job["metadata"]) == (2.0, {"shot": "12"})
     assert job["queue"]["position"] == 1
     assert isinstance(job["queue"]["wait_reason"], str)
-    assert all(job[key] is None for key in ("gpu", "measured", "error", "video", "started_at", "finished_at"))
+    assert all(
+        job[key] is None for key in ("gpu", "measured", "error", "video", "not_before", "started_at", "finished_at")
+    )
 
 
 async def test_json_makes_the_same_job(site: Site) -> None:

@@ -3,20 +3,23 @@ from dataclasses import replace
 import pytest
 
 from app import views
-from scheduler.explain import QueueInfo, WaitReason
+from scheduler.explain import Blocker, QueueInfo, WaitReason
 from scheduler.footprint import Footprint
+from scheduler.outlook import Span
 from scheduler.params import VideoParams
 from scheduler.records import Job, Progress, ServedModel
 from scheduler.states import JobStatus, Stage
 
 QUEUED = Job(
     id="job_1", tenant="default", model="m", prompt="p", params=VideoParams(512, 512, 16, 50, 9.0, 16, 7),
-    metadata={}, image_key="k", priority=1.0, footprint=Footprint("fp16", 5, 7, 2.5), weight=1.5, rank=0.0,
-    status=JobStatus.QUEUED, version=(1, 0), progress=None, attempts=0, max_attempts=3, not_before=0.0,
+    metadata={}, image_key="k", priority=1.0, footprint=Footprint("fp16", 5, 7, 2.5), weight=1.5,
+    virtual_at=1_795_000_000.25, rank=0.0, memory_class=1, status=JobStatus.QUEUED, version=(1, 0), progress=None,
+    attempts=0, max_attempts=3, not_before=0.0, ready_at=1_795_000_000.25,
     cancel_requested=False, gpu_id=None, measured=None, error=None, result=None,
     created_at=1_795_000_000.25, started_at=None, finished_at=None,
 )  # fmt: skip
-PLACE = QueueInfo(3, 41.2, WaitReason("busy", "all GPUs are busy"))
+BUSY = WaitReason(Blocker.BUSY, "all GPUs are busy", "one is free", {"ahead": 2, "start_at": 1_795_000_000.25})
+PLACE = QueueInfo(3, True, BUSY, 41.2, Span(1_795_000_000.25, 1_795_000_001.25), Span(1e9, 1e13))
 
 
 @pytest.mark.parametrize(
@@ -30,10 +33,30 @@ def test_times_always_have_microseconds(seconds: float, text: str) -> None:
 def test_a_queued_job() -> None:
     job = views.job(QUEUED, PLACE, "http://h")
     assert job.queue is not None
-    assert job.queue.model_dump() == {"position": 3, "eta_seconds": 41.2, "wait_reason": "all GPUs are busy"}
+    assert job.queue.model_dump() == {
+        "position": 3,
+        "position_exact": True,
+        "eta_seconds": 41.2,
+        "wait_reason": "all GPUs are busy",
+        "wait": {
+            "code": "busy",
+            "details": {"ahead": 2, "start_at": "2026-11-18T11:06:40.250000Z"},
+            "clears_when": "one is free",
+        },
+        "expected_start": {"p50": "2026-11-18T11:06:40.250000Z", "p90": "2026-11-18T11:06:41.250000Z"},
+        "expected_finish": {"p50": "2001-09-09T01:46:40.000000Z", "p90": "9999-12-31T00:00:00.000000Z"},
+    }
     assert job.estimate.model_dump() == {"vram_bytes": 12, "seconds": 2.5, "weight": 1.5, "plan": "fp16"}
     assert job.params.model_dump() == QUEUED.params.to_dict()
     assert job.created_at == "2026-11-18T11:06:40.250000Z"
+
+
+def test_an_earliest_start_is_shown_while_it_holds_the_job_back() -> None:
+    assert views.job(QUEUED, PLACE, "").not_before is None
+    deferred = replace(QUEUED, not_before=1_800_000_000.0)
+    assert views.job(deferred, PLACE, "").not_before == "2027-01-15T08:00:00.000000Z"
+    cancelled = replace(deferred, status=JobStatus.CANCELLED)
+    assert views.job(cancelled, None, "").not_before is None
 
 
 @pytest.mark.parametrize(("status", "fraction", "step"), [("queued", 0, 0), ("cancelled", 0, 0), ("succeeded", 1, 50)])
@@ -44,12 +67,12 @@ def test_progress_without_a_lease(status: str, fraction: float, step: int) -> No
 
 def test_a_tag_changes_with_version_place_and_reason_but_not_with_the_eta() -> None:
     tag = views.job_etag(QUEUED, PLACE)
-    assert tag == views.job_etag(QUEUED, replace(PLACE, eta_seconds=40.2))
+    assert tag == views.job_etag(QUEUED, replace(PLACE, eta_seconds=40.2, start=Span(1.0, 2.0), finish=None))
     others = [
         views.job_etag(replace(QUEUED, version=(2, 0)), PLACE),
         views.job_etag(replace(QUEUED, version=(1, 1)), PLACE),
         views.job_etag(QUEUED, replace(PLACE, position=2)),
-        views.job_etag(QUEUED, replace(PLACE, wait=WaitReason("draining", "x"))),
+        views.job_etag(QUEUED, replace(PLACE, wait=replace(BUSY, code=Blocker.DRAINING))),
         views.job_etag(QUEUED, None),
     ]
     assert len({tag, *others}) == 6

@@ -1,8 +1,10 @@
 """What people see, at 80 columns."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from app.cli.gpu_table import bar, show_gpus
+from app.cli.gpu_table import bar, show_gpus, show_preview
 from app.cli.tables import show_estimate, show_job, show_jobs
 from tests.support.api_objects import JOB_ID, make_gpu, make_job
 
@@ -56,6 +58,32 @@ def test_a_job(at_80):
     assert "sha256" not in text
 
 
+def test_a_queued_job_says_until_when_it_waits(capsys):
+    show_job(make_job())
+    lines = capsys.readouterr().out.splitlines()
+    assert "note     position 2; all GPUs that fit are busy with 1 running; starts in about 41.2 s" in lines
+    assert "until    jobs that run have ended" in lines
+    assert "starts   in about 41.2 s, and in 9 of 10 cases within 1m 05s" in lines
+    assert "ends     in about 45.2 s, and in 9 of 10 cases within 1m 10s" in lines
+
+
+def test_a_queued_job_when_nobody_can_tell(capsys):
+    queue = make_job()["queue"] | {"eta_seconds": None, "expected_start": None, "expected_finish": None}
+    show_job(make_job(queue=queue | {"position": 52000, "position_exact": False}))
+    text = capsys.readouterr().out
+    assert "position ~52000; all GPUs that fit are busy with 1 running\n" in text
+    assert "until    jobs that run have ended" in text
+    assert "starts" not in text
+
+
+def test_a_queued_job_of_an_older_front_end(capsys):
+    queue = {"position": 2, "eta_seconds": 41.2, "wait_reason": "busy"}
+    show_job(make_job(queue=queue))
+    text = capsys.readouterr().out
+    assert "position 2; busy; starts in about 41.2 s" in text
+    assert "until" not in text
+
+
 def test_a_finished_job_has_its_result(at_80):
     text = "\n".join(at_80(show_job, make_job("succeeded", sha256="ab" * 32, video_bytes=2**20)))
     for words in ("1.0 MiB, 2.0 s at 8 frames per second", "ab" * 32, "ran", "3.5 s"):
@@ -75,6 +103,46 @@ def test_gpus(at_80):
     assert lines[6] == ""
     assert "  state   drained: fan is loud" in lines
     assert "  worker  none" in lines
+
+
+def test_a_drain_says_what_is_to_come(at_80):
+    later = (datetime.now(UTC) + timedelta(hours=2, seconds=30)).isoformat()
+    asked = {"asked_at": "2026-01-01T00:00:00.000000Z"}
+    gpu = make_gpu(state="draining", reason="new fans")
+    gpu["leases"][0]["release_requested"] = True
+    past = asked | {"mode": "finish", "deadline_at": asked["asked_at"], "on_deadline": "kill", "resume_at": later}
+    lines = at_80(show_gpus, [gpu | {"drain": past}])
+    assert "  drain   finish, then kill now, takes jobs again in 2h 00m" in lines
+    assert f"  job     {JOB_ID} denoising 42% step 21/50, asked to stop" in lines
+    plain = asked | {"mode": "checkpoint", "deadline_at": None, "on_deadline": "checkpoint", "resume_at": None}
+    assert "  drain   checkpoint" in at_80(show_gpus, [gpu | {"drain": plain}])
+
+
+def test_a_reserved_gpu_says_for_whom(at_80):
+    reservation = {"job_id": JOB_ID, "reserved_bytes": 8 * 2**30, "start_at": "2026-01-01T00:00:00.000000Z"}
+    assert at_80(show_gpus, [make_gpu(reservation=reservation)])[-1] == f"  kept    for {JOB_ID}, 8.0 GiB, now"
+
+
+def test_a_preview(at_80):
+    jobs = [
+        {"job_id": JOB_ID, "ending": "finishes", "in_seconds": 41.25, "lost_seconds": 0.0},
+        {"job_id": JOB_ID, "ending": "released", "in_seconds": 302.0, "lost_seconds": 431.9},
+    ]
+    lines = at_80(
+        show_preview,
+        [
+            make_gpu(preview={"empty_in_seconds": 302.0, "jobs": jobs}),
+            make_gpu(id="GPU-1", preview={"empty_in_seconds": 0.0, "jobs": []}),
+        ],
+    )
+    assert [" ".join(line.split()) for line in lines] == [
+        "GPU-3f0c1b5e-8a52-4d9e-9c54-0d5e5a3d8b11 would be empty in about 5m 02s",
+        f"{JOB_ID} finishes in 41.2 s loses -",
+        f"{JOB_ID} released in 5m 02s loses 7m 12s",
+        "GPU-1 would be empty at once",
+        "Released and killed jobs go back to the queue and start anew; it costs them no",
+        "attempt.",
+    ]
 
 
 def test_a_gpu_that_nobody_can_measure(capsys):

@@ -46,6 +46,21 @@ def test_drain_sends_reason_and_mode(sent):
     assert json.loads(request.content) == {"reason": "fan is loud", "mode": "checkpoint"}
 
 
+def test_a_drain_sends_what_was_said_and_nothing_else(sent):
+    request = sent(lambda c: c.drain("GPU-1", "why", deadline_seconds=90.0, on_deadline=None, dry_run=True))
+    assert json.loads(request.content) == {"reason": "why", "mode": "finish", "deadline_seconds": 90.0, "dry_run": True}
+
+
+def test_many_gpus_are_one_request(sent):
+    request = sent(lambda c: c.drain_many(("GPU-1", "GPU-2"), "why", "checkpoint", resume_after_seconds=60))
+    assert (request.method, request.url.raw_path) == ("POST", b"/v1/admin/drain")
+    body = {"gpus": ["GPU-1", "GPU-2"], "reason": "why", "mode": "checkpoint", "resume_after_seconds": 60}
+    assert json.loads(request.content) == body
+    request = sent(lambda c: c.resume_many(["GPU-1", "GPU-2"]))
+    assert (request.method, request.url.raw_path) == ("POST", b"/v1/admin/resume")
+    assert json.loads(request.content) == {"gpus": ["GPU-1", "GPU-2"]}
+
+
 def test_estimates_send_numbers_as_numbers(sent):
     request = sent(lambda c: c.estimate(width=512, guidance_scale=9.5, model=None))
     assert json.loads(request.content) == {"width": 512, "guidance_scale": 9.5}

@@ -1,0 +1,45 @@
+"""What the client sends to look at the queue and to change it."""
+
+import json
+
+import httpx
+import pytest
+
+from app.client import ServerUnreachable
+
+QUEUE = {"object": "queue", "paused": True}
+
+
+@pytest.mark.parametrize(
+    ("call", "method", "target", "body"),
+    [
+        (lambda c: c.queue(), "GET", "/v1/admin/queue", None),
+        (lambda c: c.pause_queue("power cut"), "POST", "/v1/admin/queue/pause", {"reason": "power cut"}),
+        (lambda c: c.resume_queue(), "POST", "/v1/admin/queue/resume", None),
+        (lambda c: c.prioritize("a/b", 2.5), "PATCH", "/v1/admin/jobs/a%2Fb", {"priority": 2.5}),
+    ],
+)
+def test_what_is_sent(client, server, call, method, target, body):
+    server.default = httpx.Response(200, json=QUEUE)
+    assert call(client) == QUEUE
+    (request,) = server.requests
+    assert (request.method, request.url.raw_path.decode()) == (method, target)
+    assert json.loads(request.content or b"null") == body
+
+
+@pytest.mark.parametrize(
+    "call", [lambda c: c.pause_queue("a"), lambda c: c.resume_queue(), lambda c: c.prioritize("j", 2)]
+)
+def test_a_change_is_not_sent_again(client, server, call):
+    """Somebody else may have said otherwise meanwhile."""
+    server.default = httpx.ReadError("cut off")
+    with pytest.raises(ServerUnreachable):
+        call(client)
+    assert len(server.requests) == 1
+
+
+def test_a_look_is_tried_again(client, server):
+    server.script = [httpx.ReadError("cut off")]
+    server.default = httpx.Response(200, json=QUEUE)
+    assert client.queue() == QUEUE
+    assert len(server.requests) == 2
