@@ -6,6 +6,8 @@
 #   SERVE_ARGS      arguments of `reelq up`
 #   TEST_WORKERS    processes that share the tests
 #   PYTEST_ARGS     arguments added to pytest's
+#   CHAOS_ARGS      arguments of the chaos campaign
+#   BENCH_ARGS      arguments of the queue's benchmark
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
@@ -18,6 +20,8 @@ TORCH_PIP_ARGS ?=
 SERVE_ARGS ?=
 TEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +35,7 @@ define install
 	@$(PIP) install -c constraints.txt -e '.[$(2)]'
 endef
 
-.PHONY: help demo serve test lint format constraints clean
+.PHONY: help demo serve test chaos bench-queue lint format constraints clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +51,12 @@ test: lint ## lint, then every test that needs no GPU (PYTEST_ARGS="-k queue")
 	@status=0; $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not gpu' $(PYTEST_ARGS) || status=$$?; \
 	if [ $$status -eq 0 ]; then echo "test: passed"; else echo "test: FAILED, pytest exit status $$status" >&2; fi; \
 	exit $$status
+
+chaos: $(VENV)/.dev ## kill, stop and restart everything under load, and count what the queue did (CHAOS_ARGS="--seed 7")
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+bench-queue: $(VENV)/.dev ## measure the queue beside other queues, into benchmarks/results (BENCH_ARGS="--quick")
+	@$(BIN)/python -m benchmarks.queue $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## formatter, linter, types and the import rule; changes nothing
 	@echo "lint: ruff format --check"
@@ -99,5 +109,6 @@ constraints: $(VENV)/.made ## write constraints.txt anew: the newest versions th
 	cp "$$clean/constraints.txt" constraints.txt; echo "wrote constraints.txt"
 
 clean: ## remove .venv, caches and the demo's output; your data stays
-	@rm -rf $(VENV) .demo demo.mp4 dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .demo demo.mp4 dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	  benchmarks/.environments
 	@find . -type d -name __pycache__ -prune -exec rm -rf {} +
