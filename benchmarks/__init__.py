@@ -1,0 +1,1 @@
+"""What is measured, one package a subject; `results/` holds what was measured."""

@@ -1,0 +1,1 @@
+"""The queue, measured beside other queues: `python -m benchmarks.queue --help`."""

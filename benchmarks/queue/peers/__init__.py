@@ -1,0 +1,1 @@
+"""The other queues, each run by the Python of its own environment."""
