@@ -196,7 +196,7 @@ class Claims:
         }
         kept_here_or_there = (claims.UNRESERVE,) if head.reserved_gpu_id is not None else ()
         job = trip.commit(claims.TAKE, values, before=kept_here_or_there)
-        if job is None:  # the row is locked, so this cannot be; but then nothing was written
+        if job is None:  # the row is locked, so this cannot be; but then it was not taken
             return None
         return Lease(
             job_id=head.job_id,

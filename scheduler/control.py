@@ -1,8 +1,9 @@
 """The operator's hand on the queue as a whole: pause it, look at it, move a job, share it out, change its order."""
 
+import time
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -20,7 +21,9 @@ from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
 REASON_MAX_CHARS = 500
 SHARE_MAX = 1e6
 QUEUE = "queue"  # the subject of the queue's own events
+SHARE_MIN = 1e-6
 _RERANKED_AT_ONCE = 500
+_BREATH_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,8 @@ class QueueControl:
 
         What it has queued already keeps its place. Raises `InvalidParameter`.
         """
-        if share is not None and not 0 < share <= SHARE_MAX:
-            raise InvalidParameter("share", f"must be above 0 and at most {SHARE_MAX:g}, not {share:g}")
+        if share is not None and not SHARE_MIN <= share <= SHARE_MAX:
+            raise InvalidParameter("share", f"must be from {SHARE_MIN:g} to {SHARE_MAX:g}, not {share:g}")
         with self._database.write() as conn:
             insert = sqlite_insert if conn.dialect.name == "sqlite" else postgres_insert
             values = insert(s.tenants).values(id=tenant, share=share, virtual_at=0.0)
@@ -139,6 +142,7 @@ class QueueControl:
         count, after = 0, ""
         while batch := self._rerank_after(after):
             count, after = count + len(batch), batch[-1]
+            time.sleep(_BREATH_SECONDS)  # for the claims of other processes
         with self._database.write() as conn:
             _switch(conn, order_signature=signature)
         return count
@@ -146,9 +150,12 @@ class QueueControl:
     def _rerank_after(self, after: str) -> list[str]:
         with self._database.write() as conn:
             found = conn.execute(_RANKED.where(s.job_states.c.job_id > after)).all()
-            for row in found:
-                place = self._rank(row.weight, row.est_seconds, row.priority, row.virtual_at)
-                conn.execute(update(s.job_states).where(s.job_states.c.job_id == row.job_id).values(rank=place))
+            places = [
+                {"id": row.job_id, "place": self._rank(row.weight, row.est_seconds, row.priority, row.virtual_at)}
+                for row in found
+            ]
+            if places:
+                conn.execute(_PLACE, places)
         return [row.job_id for row in found]
 
     def _rank(self, weight: float, est_seconds: float, priority: float, virtual_at: float) -> float:
@@ -180,6 +187,7 @@ _RANKED = (
     .limit(_RERANKED_AT_ONCE)
     .with_for_update()
 )
+_PLACE = update(s.job_states).where(_states.job_id == bindparam("id")).values(rank=bindparam("place"))
 
 
 def _wait(conn: Connection, now: float) -> float | None:

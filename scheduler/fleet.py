@@ -32,7 +32,7 @@ class Fleet:
         with self._database.write() as conn:
             now = self._database.now(conn)
             machines.upsert_model(conn, model, now)
-            for info in gpus:
+            for info in sorted(gpus, key=lambda gpu: gpu.id):  # as all who lock several do
                 machines.upsert_gpu(conn, info, now)
 
     def sample(self, gpu_id: str, look: GpuSample) -> None:

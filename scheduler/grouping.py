@@ -44,6 +44,11 @@ class GroupCommit(Generic[_Item, _Answer]):
             raise answer
         return answer
 
+    def answers(self, items: Sequence[_Item]) -> list[_Answer | Exception]:
+        """Commit `items` without waiting for others, and return each one's answer or exception."""
+        groups = [items[start : start + self._largest] for start in range(0, len(items), self._largest)]
+        return [answer for group in groups for answer in self._answers(group)]
+
     def _lead(self, group: Sequence["_Ticket[_Item, _Answer]"]) -> None:
         answers: Sequence[_Answer | Exception] = [RuntimeError("the commit was interrupted") for _ in group]
         try:

@@ -111,6 +111,7 @@ class Queue:
                 transitions.request_cancel(conn, job_id, now)
             job = reads.job(conn, job_id)
         self._wakeup.notify(job_topic(job_id))
+        self._wakeup.notify(JOBS_WAITING)  # a GPU may have been kept for it
         return job
 
     def delete(self, job_id: str) -> Job:

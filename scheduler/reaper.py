@@ -109,6 +109,7 @@ class Reaper:
                         states.memory_class > largest_class,
                         s.jobs.c.created_at < before,
                     )
+                    .order_by(states.memory_class, states.rank.desc(), states.job_id)  # the same ones at each round
                 )
                 found += conn.execute(query.limit(_BATCH)).scalars()
         return found

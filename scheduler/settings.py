@@ -33,7 +33,7 @@ class StoreSettings(BaseSettings):
     queue_order: Order = Field(
         Order.WEIGHTED, description="weighted (seconds / GiB * priority), fifo or shortest_first"
     )
-    tau_seconds: float = Field(600.0, gt=0, description="Ageing: how fast waiting makes up for weight")
+    tau_seconds: float = Field(600.0, ge=1, description="Ageing: how fast waiting makes up for weight")
     memory_class_bytes: int = Field(64 * MIB, ge=MIB, description="Footprints are rounded up to a multiple of this")
     lease_seconds: float = Field(10.0, ge=1, description="Silence after which an attempt counts as dead")
     max_attempts: int = Field(3, ge=1, description="Attempts before a failing job is given up")

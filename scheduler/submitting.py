@@ -18,6 +18,9 @@ from scheduler.store.submission import Fleet, TenantClock
 _LARGEST_GROUP = 256
 _COUNT_SECONDS = 1.0  # how long a count of the queue may be relied on
 _COUNT_SHARE = 8  # and for how much of the room it found: one in so many
+_COUNT_PAUSE = 20.0  # a full queue is not counted again before so many times as long as the count took
+
+_SAMPLE = 100  # queued jobs whose mean time tells when to come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Submissions:
         )
         self._passes = 0  # how many more jobs may come before the queue is counted again,
         self._count_at = 0.0  # and when it is at the latest
+        self._full_until = 0.0
 
     def submit(self, new: NewJob) -> Submitted:
         """Commit one job, together with those that other threads submit meanwhile; raises what refuses it."""
@@ -47,8 +51,7 @@ class Submissions:
 
     def submit_many(self, new: Sequence[NewJob]) -> list[Submitted | Exception]:
         """Commit several jobs in as few transactions as possible; each is answered, or refused, by itself."""
-        groups = [new[start : start + _LARGEST_GROUP] for start in range(0, len(new), _LARGEST_GROUP)]
-        return [answer for group in groups for answer in self._commit(group)]
+        return self._group.answers(new)
 
     def _commit(self, new: Sequence[NewJob]) -> list[Submitted | Exception]:
         with self._database.trip() as trip:
@@ -59,6 +62,7 @@ class Submissions:
                 trip, online_since=now - self._policy.worker_ttl_seconds, since=now - self._policy.gpu_memory_seconds
             )
             room = self._room(submission.Counter(trip), len(new))
+            full: QueueFull | None = None
             made: dict[str, Job] = {}
             answers: list[Job | str | Exception] = []  # a job, the id of one made before, or why there is none
             for one in new:
@@ -67,7 +71,8 @@ class Submissions:
                     answers.append(_replay(one, *known[key]))
                     continue
                 if len(made) >= room:
-                    answers.append(self._full(submission.Counter(trip)))
+                    full = full or self._full(submission.Counter(trip))
+                    answers.append(full)
                     continue
                 answer = self._ranked(one, fleet, clocks.get(one.tenant), now)
                 answers.append(answer)
@@ -136,27 +141,39 @@ class Submissions:
             return Submitted(answer, created=True)
         if answer in made:
             return Submitted(made[answer], created=False)
-        with self._database.read() as conn:
-            return Submitted(reads.job(conn, answer), created=False)
+        try:
+            with self._database.read() as conn:
+                return Submitted(reads.job(conn, answer), created=False)
+        except (
+            SchedulerError
+        ) as error:  # deleted meanwhile, say; what the others submitted is in the queue all the same
+            return error
 
     def _room(self, counter: submission.Counter, wanted: int) -> int:
         """How many jobs may come now.
 
         A long queue is not counted for every job: for a second, an eighth of the room that was found may be filled
-        unseen, so that several front ends together may exceed the limit by a few jobs in a hundred at most.
+        unseen, so that several front ends together may exceed the limit by a few jobs in a hundred at most. Nor is a
+        full one counted for every job that it refuses.
         """
-        if wanted <= self._passes and time.monotonic() < self._count_at:
+        started = time.monotonic()
+        if started < self._full_until:
+            return 0
+        if wanted <= self._passes and started < self._count_at:
             self._passes -= wanted
             return wanted
         room = self._policy.max_queued - counter.queued(self._policy.max_queued)
+        counted = time.monotonic()
         self._passes = room // _COUNT_SHARE
-        self._count_at = time.monotonic() + _COUNT_SECONDS
+        self._count_at = counted + _COUNT_SECONDS
+        if room <= 0:
+            self._full_until = counted + _COUNT_PAUSE * (counted - started)
         return room
 
     def _full(self, counter: submission.Counter) -> QueueFull:
         limit = self._policy.max_queued
         return QueueFull(
-            f"the queue is full: {limit} jobs are waiting", retry_after_seconds=counter.mean_seconds(limit)
+            f"the queue is full: {limit} jobs are waiting", retry_after_seconds=counter.mean_seconds(_SAMPLE)
         )
 
 

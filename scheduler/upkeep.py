@@ -40,6 +40,7 @@ class Upkeep:
             why = hangs.why_hung(stint, self._policy, now, since, grace_seconds=self._policy.lease_seconds)
             if why is not None:
                 with self._database.write() as conn:  # first, or it could claim another job in between
+                    machines.lock_gpu(conn, stint.gpu_id)
                     machines.condemn(conn, stint.gpu_id, why, worker_id=stint.worker_id)
                 jobs += self._leases.expire_worker(stint.worker_id, JobError(WORKER_HUNG, why))
         return jobs

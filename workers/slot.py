@@ -74,6 +74,9 @@ class Slot:
             code = self._child.finish(grace_seconds)
             log.info("worker ended", gpu_id=self.device.id, exit_code=code)
             self._child = None
+            self._scheduler.leases.release_worker(
+                self._worker_id
+            )  # what it could not give back itself burns no attempt
             self._scheduler.fleet.worker_gone(self._worker_id)
 
     def _wanted(self) -> bool:

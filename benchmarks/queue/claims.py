@@ -9,12 +9,16 @@ from benchmarks.queue.backlog import Backlog
 from benchmarks.queue.reelq import SHAPES, TOTAL_BYTES, gpu_id, opened, register_fleet, register_worker, succeed
 from scheduler.policy import Policy
 from scheduler.service import Scheduler
+from scheduler.store.script import Statement
 
 HEAD_FITS = "head fits"
 FEW_FIT = "95 % do not fit"
 NOTHING_FITS = "nothing fits"
 FEW_FIT_RESERVED = "95 % do not fit, GPU reserved"
-CASES = (HEAD_FITS, FEW_FIT, NOTHING_FITS, FEW_FIT_RESERVED)
+BARE_COMMIT = "no claim: one row changed and committed"  # what the disk takes of each, and the least there can be
+CASES = (HEAD_FITS, FEW_FIT, NOTHING_FITS, FEW_FIT_RESERVED, BARE_COMMIT)
+
+_CHANGE = Statement("UPDATE gpus SET seen_at = seen_at + 0.001 WHERE id = :gpu_id")
 
 _NEVER_SECONDS = 1e9
 _BLOCK = 25  # claims between two refills: fewer than the smallest backlog has jobs of one shape
@@ -70,6 +74,8 @@ class DeepQueue:
 
         The queue keeps its length: after some claims as many jobs of the same shapes are queued, unmeasured.
         """
+        if case == BARE_COMMIT:
+            return [self._commit() for _ in range(count)]
         seat = self._seats[case]
         running = seat.scheduler.queue.claim(seat.worker_id, seat.gpu_id, TOTAL_BYTES) if seat.is_crowded else None
         self._claim(case, _WARM_UP)
@@ -92,6 +98,13 @@ class DeepQueue:
         if shapes:
             self._backlog.add_shapes(shapes)
         return seconds
+
+    def _commit(self) -> float:
+        seat = self._seats[HEAD_FITS]
+        started = time.monotonic()
+        with seat.scheduler.database.trip() as trip:
+            trip.run((_CHANGE,), {"gpu_id": seat.gpu_id})
+        return time.monotonic() - started
 
     def close(self) -> None:
         """Close its connections."""

@@ -19,7 +19,7 @@ LOOK = (
                    AS resident_bytes,
                CAST((SELECT coalesce(sum(reserved_bytes), 0) FROM leases WHERE gpu_id = g.id) AS bigint)
                    AS leased_bytes,
-               r.job_id AS reserved_job_id, r.start_at AS reserved_start_at,
+               r.job_id AS reserved_job_id,
                (SELECT paused_at FROM queue_state) AS paused_at,
                (SELECT min(not_before) FROM job_states WHERE status = 'queued' AND not_before > 0) AS due_at,
                {now} AS now

@@ -33,7 +33,12 @@ _POSTGRES_LIMITS = {"connect_timeout": 5, "tcp_user_timeout": 10_000}  # seconds
 _POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=15s -c lock_timeout=15s -c statement_timeout=30s"
 # To plan a claim takes longer than to run it, and it has one good plan, whatever its parameters.
 _PLAN_ONCE = " -c plan_cache_mode=force_generic_plan"
-_READ_ONLY = "25006"  # read_only_sql_transaction
+# What PostgreSQL says on a standby, and when it has ended a transaction that took too long.
+_UNUSABLE_STATES = frozenset({"25006", "25P03", "25P04"})
+# A pipeline stops the clock of idle_in_transaction_session_timeout, so that a process that is stopped in one would hold
+# its locks for as long as it sleeps. Above lock_timeout; PostgreSQL 17 and later know it.
+_TRANSACTION_TIMEOUT = "SET transaction_timeout = '30s'"
+_TRANSACTION_TIMEOUT_SINCE = 170_000
 _ADVISORY_LOCK = 0x7265656C71  # "reelq"
 _FULL_MESSAGES = ("database or disk is full", "No space left on device", "could not extend file")
 
@@ -122,6 +127,12 @@ class Database:
         if not self.is_sqlite:
             conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
+    def without_limits(self, conn: Connection) -> None:
+        """Let this transaction take as long as it needs."""
+        if not self.is_sqlite:
+            conn.execute(text("SET LOCAL statement_timeout = 0"))
+            conn.execute(text("SET LOCAL lock_timeout = 0"))
+
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
@@ -139,9 +150,9 @@ def translated() -> Iterator[None]:
         line = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
         if any(message in line for message in _FULL_MESSAGES):
             raise StorageFull(f"the database has no room left: {line}") from error
-        # SQLite says a plain DatabaseError when the file is none, or damaged; a standby of PostgreSQL only reads.
+        # SQLite says a plain DatabaseError when the file is none, or damaged.
         unusable = isinstance(error, OperationalError) or type(error) is DatabaseError
-        if unusable or error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
+        if unusable or error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _UNUSABLE_STATES:
             raise StoreUnreachable(f"the database cannot be used: {line}") from error
         raise
     except PoolTimeout as error:
@@ -222,6 +233,8 @@ def _postgres_trips_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.autocommit = True  # a trip says BEGIN itself, where one statement is not all
+        if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+            connection.execute(_TRANSACTION_TIMEOUT)
 
     return engine
 

@@ -5,7 +5,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, and_, delete, exists, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    delete,
+    exists,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -106,8 +121,10 @@ def _stale(online_since: float) -> ColumnElement[bool]:
     c, g = s.reservations.c, s.gpus.c
     waits = exists().where(s.job_states.c.job_id == c.job_id, s.job_states.c.status == JobStatus.QUEUED)
     serves = exists().where(g.id == c.gpu_id, g.state == GpuState.ACTIVE, g.seen_at >= online_since)
-    w = s.workers.c
-    starts = exists().where(w.gpu_id == c.gpu_id, w.ready, w.condemned.is_(None))
+    w, j = s.workers.c, s.job_states.c
+    loads = cast(w.can_load, Text).contains('"' + j.model + '"')
+    able = w.ready & w.condemned.is_(None) & ((w.model == j.model) | loads)
+    starts = exists().where(w.gpu_id == c.gpu_id, j.job_id == c.job_id, able)
     return ~and_(waits, serves, starts)
 
 

@@ -20,6 +20,7 @@ def migrate(database: Database) -> None:
         if _revision(conn) == HEAD:
             return
     with database.write() as conn:
+        database.without_limits(conn)  # a large database takes minutes, and the others wait for it
         database.lock_all(conn)
         revision = _revision(conn)
         if revision == HEAD:

@@ -23,11 +23,12 @@ def job(conn: Connection, job_id: str) -> Job:
 
 def jobs(conn: Connection, status: JobStatus | None, before_id: str | None, limit: int) -> list[Job]:
     """Return up to `limit` jobs, newest first; ids sort by time, so an id is the cursor."""
-    query = rows.select_jobs().order_by(s.jobs.c.id.desc()).limit(limit)
+    id_ = s.jobs.c.id if status is None else s.job_states.c.job_id  # where the index is that has them in order
+    query = rows.select_jobs().order_by(id_.desc()).limit(limit)
     if status is not None:
         query = query.where(s.job_states.c.status == status)
     if before_id is not None:
-        query = query.where(s.jobs.c.id < before_id)
+        query = query.where(id_ < before_id)
     return [rows.job(row) for row in conn.execute(query)]
 
 

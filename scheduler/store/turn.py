@@ -86,4 +86,4 @@ class Turn:
 
 
 def _held() -> StoreUnreachable:
-    return StoreUnreachable("the database cannot be used: another process holds its write lock")
+    return StoreUnreachable("the database cannot be used: somebody else holds its write lock")

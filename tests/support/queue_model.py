@@ -161,7 +161,7 @@ class QueueModel:
         resident = sum(other.resident_bytes for other in self.workers.values() if other.gpu_id == worker.gpu_id)
         free = max(0, min(measured_bytes, usable - resident - leased))
         room = max(0, min(measured_bytes + leased, usable - resident))
-        budgets = defaultdict(lambda: Budget(free, room, 0))
+        budgets: dict[str, Budget] = defaultdict(lambda: Budget(free, room, 0))
         budgets.update({model: Budget(free - load, room - load, load) for model, load in worker.can_load.items()})
         return budgets
 

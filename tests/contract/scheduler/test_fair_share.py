@@ -70,7 +70,7 @@ def test_without_a_share_there_is_no_clock(scheduler: Scheduler, clock: Clock) -
     assert {scheduler.queue.get(submit(scheduler, tenant)).virtual_at for tenant in ("a", "b", "a")} == {clock.seconds}
 
 
-@pytest.mark.parametrize("share", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("share", [0.0, 1e-9, -1.0, float("nan"), float("inf")])
 def test_a_share_has_to_be_a_positive_number(scheduler: Scheduler, share: float) -> None:
-    with pytest.raises(InvalidParameter, match="share must be above 0"):
+    with pytest.raises(InvalidParameter, match="share must be from 1e-06"):
         scheduler.control.set_share("a", share)

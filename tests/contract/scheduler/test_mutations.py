@@ -71,13 +71,13 @@ MUTATIONS = {
         "claiming.py",
         r" or look\.condemned",
         "",
-        "test_known_failures.py::test_a_job_is_never_started_after_its_blocker_cleared[sqlite-a_condemned_worker]",
+        "test_known_failures.py::test_a_job_starts_once_its_blocker_has_cleared[sqlite-a_condemned_worker]",
     ),
     "a claim before its time": Mutation(
         "store/claims.py",
         r"(?<!SET )not_before (\+ 0 )?= 0",
         "not_before >= 0",
-        "test_known_failures.py::test_a_job_is_never_started_after_its_blocker_cleared[sqlite-not_before]",
+        "test_known_failures.py::test_a_job_starts_once_its_blocker_has_cleared[sqlite-not_before]",
     ),
     "a ledger that forgets open leases": Mutation(
         "placement.py",
@@ -113,7 +113,7 @@ MUTATIONS = {
         "submitting.py",
         r"with self\._database\.trip\(\) as trip:",
         "with __import__('contextlib').suppress(Exception), self._database.trip() as trip:",
-        "test_known_failures.py::test_a_job_is_acknowledged_although_it_could_not_be_stored[the disk is full-sqlite]",
+        "test_known_failures.py::test_nothing_is_acknowledged_that_is_not_stored[the disk is full-sqlite]",
     ),
     "events with gaps": Mutation(
         "store/eventlog.py",

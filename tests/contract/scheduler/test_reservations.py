@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scheduler import catalog, ids, placement
 from scheduler.claiming import Claims, Seat
 from scheduler.policy import Policy
-from scheduler.records import Job, Lease, Progress, Reservation, ServedModel, Worker
+from scheduler.records import GpuSample, Job, Lease, Progress, Reservation, ServedModel, Worker
 from scheduler.service import Scheduler
 from scheduler.states import JobStatus, Stage
 from tests.support.databases import Clock
@@ -353,12 +353,12 @@ class Stream:
             yield reservation(self.gpu)
 
 
-def params_of(drawn: dict[str, Any]) -> dict[str, int]:
+def params_of(drawn: dict[str, Any]) -> dict[str, Any]:
     size, frames = drawn["shape"]
     return {"width": size, "height": size, "num_frames": frames, "num_inference_steps": drawn["steps"]}
 
 
-def blocks(wanted: dict[str, int]) -> int:
+def blocks(wanted: dict[str, Any]) -> int:
     """The memory class of a job."""
     footprint = catalog.architecture(MODEL.architecture).footprint(
         replace(PARAMS, **wanted), plan="fp16", kind="cpu", weights_bytes=MODEL.weights_bytes
@@ -410,3 +410,26 @@ def test_however_long_jobs_overrun_the_big_one_starts_some_time(scheduler: Sched
             pass
 
     check()
+
+
+def test_a_reservation_for_a_model_that_no_worker_there_runs_any_more_is_given_up(
+    scheduler: Scheduler, clock: Clock
+) -> None:
+    """Or the GPU, which other workers of another model share, would be kept for a job that nobody starts."""
+    other = ServedModel("other", MODEL.architecture, MODEL.weights_bytes, MODEL.fingerprint)
+    gpu = shared_gpu(scheduler, 7 * GIB)
+    scheduler.fleet.register(other, [])
+    scheduler.fleet.register_worker(Worker("worker_other", "GPU-0", 4711, "other", 0, ready=True))
+    submit(scheduler, **LONG)
+    gpu.must_claim()
+    submit(scheduler, **LARGE)
+    clock.advance(31)
+    assert gpu.claim(worker=1) is None
+    assert reservation(gpu) is not None
+    for worker_id in gpu.workers:
+        scheduler.fleet.worker_gone(worker_id)
+    scheduler.fleet.sample("GPU-0", GpuSample(used_bytes=0, free_bytes=gpu.info.total_bytes))
+
+    scheduler.fleet.upkeep.drop_stale_reservations()
+
+    assert reservation(gpu) is None

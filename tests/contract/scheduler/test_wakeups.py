@@ -24,7 +24,7 @@ def claim(scheduler: Scheduler, gpu: RegisteredGpu) -> None:
 CASES: dict[str, tuple[list[Call], Call, bool, bool]] = {
     "submit": ([], submit, True, False),
     "claim": ([submit], claim, False, True),
-    "cancel": ([submit], lambda s, gpu: s.queue.cancel(JOB), False, True),
+    "cancel": ([submit], lambda s, gpu: s.queue.cancel(JOB), True, True),
     "report": ([submit], lambda s, gpu: s.leases.report(gpu.must_claim(), HALF_WAY), False, True),
     "succeed": ([submit], lambda s, gpu: s.leases.succeed(gpu.must_claim(), RESULT, MEASURED), True, True),
     "fail": ([submit], lambda s, gpu: s.leases.fail(gpu.must_claim(), ERROR), True, True),
