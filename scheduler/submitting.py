@@ -55,12 +55,14 @@ class Submissions:
 
     def _commit(self, new: Sequence[NewJob]) -> list[Submitted | Exception]:
         with self._database.trip() as trip:
-            now = submission.begin(trip, new)
+            now, fleet = submission.begin(
+                trip,
+                new,
+                online_seconds=self._policy.worker_ttl_seconds,
+                memory_seconds=self._policy.gpu_memory_seconds,
+            )
             known = submission.known_keys(trip, new)
             clocks = submission.clocks(trip, sorted({one.tenant for one in new}))
-            fleet = submission.fleet(
-                trip, online_since=now - self._policy.worker_ttl_seconds, since=now - self._policy.gpu_memory_seconds
-            )
             room = self._room(submission.Counter(trip), len(new))
             full: QueueFull | None = None
             made: dict[str, Job] = {}

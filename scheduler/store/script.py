@@ -13,8 +13,8 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import cache
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from scheduler.store.eventlog import POSITION
@@ -82,6 +82,15 @@ class Done(NamedTuple):
         return self.rows[0] if self.rows else None
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows to insert into a table: all with the same columns, and in each the SQL `expressions` (macros allowed)."""
+
+    table: str
+    rows: list[dict[str, Any]]
+    expressions: Mapping[str, str] = field(default_factory=dict)
+
+
 class Trip:
     """An open write transaction on a driver's connection; on PostgreSQL it begins with the first statement."""
 
@@ -139,25 +148,25 @@ class Trip:
         """Do what `run` does; returns the first row of the last statement, or None."""
         return self.run(statements, parameters)[-1].row
 
-    def insert(
-        self, table: str, rows: Sequence[Mapping[str, Any]], expressions: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        """Insert `rows`, which all have the same columns, and in each the SQL `expressions` (macros allowed).
+    def insert(self, *batches: "Batch") -> None:
+        """Insert batches of rows, and commit, in one round trip."""
+        with self._pipeline(len(batches) + 1):
+            for batch in filter(lambda batch: batch.rows, batches):
+                self._insert(batch)
+            self.end()
 
-        PostgreSQL takes them as one JSON array: a statement for each would cost it as much as all of them together.
-        """
-        if not rows:
-            return
-        plain = list(rows[0])
-        names = ", ".join([*plain, *expressions])
+    def _insert(self, batch: "Batch") -> None:
+        plain = list(batch.rows[0])
+        names = ", ".join([*plain, *batch.expressions])
         if self.dialect == "postgresql":
-            values = ", ".join([*plain, *expressions.values()])
-            source = f"SELECT {values} FROM json_populate_recordset(NULL::{table}, :rows)"  # noqa: S608  our own names
-            self.run([_insert(table, names, source)], {"rows": json.dumps(rows)})
+            # One JSON array: a statement for each row would cost as much as all of them together.
+            values = ", ".join([*plain, *batch.expressions.values()])
+            source = f"SELECT {values} FROM json_populate_recordset(NULL::{batch.table}, :rows)"  # noqa: S608  our names
+            self._execute(_insertion(batch.table, names, source), {"rows": json.dumps(batch.rows)})
         else:
-            values = ", ".join([*(f":{name}" for name in plain), *expressions.values()])
-            sql = _insert(table, names, f"VALUES ({values})").sql(self.dialect, self.clock)
-            self.cursor().executemany(sql, [_with_json_texts(row) for row in rows])
+            values = ", ".join([*(f":{name}" for name in plain), *batch.expressions.values()])
+            sql = _insertion(batch.table, names, f"VALUES ({values})").sql(self.dialect, self.clock)
+            self.cursor().executemany(sql, [_with_json_texts(row) for row in batch.rows])
 
     def begin(self) -> None:
         """Begin on SQLite, where what a trip reads must not change before it writes."""
@@ -205,7 +214,7 @@ def _done(cursor: Any) -> Done:
 
 
 @cache
-def _insert(table: str, names: str, source: str) -> Statement:
+def _insertion(table: str, names: str, source: str) -> Statement:
     return Statement(f"INSERT INTO {table} ({names}) {source}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from scheduler.records import Gpu, GpuInfo, GpuSample, Job, NewJob, ServedModel, Worker
 from scheduler.states import GpuState
 from scheduler.store.rows import as_json
-from scheduler.store.script import Statement, Trip
+from scheduler.store.script import Batch, Statement, Trip
 
 _NOW = (Statement("SELECT {now} AS now"),)
 # Of several calls with a new key, one inserts it and the others find it. (SQLite: the whole database is locked.)
@@ -29,8 +29,9 @@ _SECONDS = (
 _FLEET = (
     Statement(
         """
-        SELECT id, host, model, kind, name, plan, total_bytes, headroom_bytes, state, seen_at >= :online_since AS online
-        FROM gpus WHERE seen_at >= :since ORDER BY id
+        SELECT id, host, model, kind, name, plan, total_bytes, headroom_bytes, state,
+               seen_at >= {now} - :online_seconds AS online
+        FROM gpus WHERE seen_at >= {now} - :memory_seconds ORDER BY id
         """
     ),
     Statement("SELECT id, gpu_id, pid, model, resident_bytes, ready, can_load FROM workers ORDER BY id"),
@@ -79,11 +80,19 @@ class Counter:
         return float(self.trip.row(_SECONDS, {"limit": limit}).seconds or 0.0)
 
 
-def begin(trip: Trip, new: Sequence[NewJob]) -> float:
-    """Lock the keys of `new` until the transaction ends; returns the database's time after that."""
+def begin(trip: Trip, new: Sequence[NewJob], *, online_seconds: float, memory_seconds: float) -> tuple[float, Fleet]:
+    """Lock the keys of `new` until the transaction ends; returns the database's time after that, and the fleet.
+
+    The fleet is without its samples and leases; a GPU not seen for `memory_seconds` is no part of it, and one not seen
+    for `online_seconds` is offline.
+    """
     names = sorted({f"{one.tenant}/{one.idempotency_key}" for one in new if one.idempotency_key is not None})
     trip.each(_LOCK_KEY, [{"name": name} for name in names])  # in order, lest two groups wait for each other
-    return float(trip.row(_NOW, {}).now)
+    limits = {"online_seconds": online_seconds, "memory_seconds": memory_seconds}
+    now, gpus, workers, models = trip.run((*_NOW, *_FLEET), limits)
+    processes = [(*row[:-1], tuple(as_json(row.can_load))) for row in workers.rows]
+    fleet = _fleet(tuple(map(tuple, gpus.rows)), tuple(processes), tuple(map(tuple, models.rows)))
+    return float(now.row.now), fleet
 
 
 def known_keys(trip: Trip, new: Sequence[NewJob]) -> dict[tuple[str, str | None], tuple[str, str]]:
@@ -101,13 +110,6 @@ def clocks(trip: Trip, tenants: Sequence[str]) -> dict[str, TenantClock]:
     """Return (and lock) the clocks of those tenants that have a share; `tenants` must be sorted."""
     found = [done.row for done in trip.each(_CLOCK, [{"tenant": tenant} for tenant in tenants])]
     return {row.id: TenantClock(row.id, row.share, row.virtual_at) for row in found if row is not None and row.share}
-
-
-def fleet(trip: Trip, *, online_since: float, since: float) -> Fleet:
-    """Return the fleet without its samples and leases; a GPU not seen `since` then is no part of it."""
-    gpus, workers, models = trip.run(_FLEET, {"online_since": online_since, "since": since})
-    processes = [(*row[:-1], tuple(as_json(row.can_load))) for row in workers.rows]
-    return _fleet(tuple(map(tuple, gpus.rows)), tuple(processes), tuple(map(tuple, models.rows)))
 
 
 @lru_cache(maxsize=4)
@@ -141,12 +143,14 @@ def _gpu(row: tuple[Any, ...], workers: list[Worker]) -> Gpu:
 
 
 def insert(trip: Trip, jobs: Sequence[tuple[NewJob, Job]], moved: Iterable[TenantClock]) -> None:
-    """Insert jobs as queued, move the tenants' clocks, and commit nothing."""
-    trip.insert("jobs", [_job(job) for _, job in jobs])
-    trip.insert("job_states", [_state(job) for _, job in jobs])
-    trip.insert("idempotency_keys", [_key(new) for new, _ in jobs if new.idempotency_key is not None])
-    trip.insert("events", [_event(job) for _, job in jobs], {"position": "{position}"})
+    """Move the tenants' clocks, insert jobs as queued, and commit."""
     trip.each(_MOVE_CLOCK, [{"tenant": clock.tenant, "virtual_at": clock.virtual_at} for clock in moved])
+    trip.insert(
+        Batch("jobs", [_job(job) for _, job in jobs]),
+        Batch("job_states", [_state(job) for _, job in jobs]),
+        Batch("idempotency_keys", [_key(new) for new, _ in jobs if new.idempotency_key is not None]),
+        Batch("events", [_event(job) for _, job in jobs], {"position": "{position}"}),
+    )
 
 
 def _job(job: Job) -> dict[str, object]:
