@@ -34,7 +34,7 @@ class Explainer:
         self._paces: Remembered[tuple[str, str], Pace] = Remembered(_PACE_SECONDS)
 
     def explain(self, jobs: Sequence[Job]) -> list[QueueInfo | None]:
-        """Explain each job that is queued, from one look; None for the others."""
+        """Explain each job that is queued, from one look; None for the others, and for one claimed meanwhile."""
         by_line: dict[tuple[str, str], list[Job]] = defaultdict(list)
         for job in jobs:
             if job.status is JobStatus.QUEUED:
@@ -47,11 +47,14 @@ class Explainer:
             until = max(now, *(job.not_before for line in by_line.values() for job in line))
             deferred = lines.deferred(conn, until) if present.next_at is not None and present.next_at <= until else []
             served, gpus = reads.models(conn), self._fleet(conn, now)
+            running = {lease.job_id for gpu in gpus for lease in gpu.leases}  # or one would wait behind itself
             infos: dict[str, QueueInfo] = {}
             for (model, plan), waiting in by_line.items():
                 moment = Moment(now, present.pause, self._pace(conn, model, plan))
                 standings = self._lines.standings(conn, model, plan, waiting, now, deferred)
                 for job, standing in zip(waiting, standings, strict=True):
+                    if job.id in running:
+                        continue
                     all_plans = offers(served.get(model), gpus, job.params)
                     same_plan = [offer for offer in all_plans if offer.footprint.plan == plan]
                     infos[job.id] = explain(job, same_plan, standing, moment, self._policy)

@@ -186,6 +186,8 @@ def _is_known(context: Context, job: Job, if_none_match: str) -> bool:
 
 def _answer(context: Context, job: Job, request: Request) -> Response:
     queue = context.scheduler.queue.explain(job)
+    if queue is None and job.status is JobStatus.QUEUED:  # claimed since it was read
+        job = context.scheduler.queue.get(job.id)
     body = views.job(job, queue, _base_url(request)).model_dump_json()
     return Response(body, media_type="application/json", headers={"ETag": views.job_etag(job, queue)})
 

@@ -323,3 +323,11 @@ def test_only_a_queued_job_waits(world: World) -> None:
     world.gpu.must_claim()
 
     assert world.scheduler.queue.explain(world.scheduler.queue.get("job_1")) is None
+
+
+def test_a_job_that_was_claimed_meanwhile_does_not_wait_behind_itself(scheduler: Scheduler) -> None:
+    gpu = register_gpu(scheduler)
+    job = scheduler.queue.submit(new_job()).job
+    gpu.must_claim()
+
+    assert scheduler.queue.explain(job) is None
