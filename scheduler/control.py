@@ -110,7 +110,13 @@ class QueueControl:
             if job.status is not JobStatus.QUEUED:
                 raise InvalidState(f"job {job_id} is {job.status.value}: only a queued job's priority can be changed")
             weight = rank.weight(job.footprint.seconds, job.footprint.vram_bytes, priority)
-            place = self._rank(weight, job.footprint.seconds, priority, job.virtual_at)
+            place = rank.rank(
+                self._policy,
+                job_weight=weight,
+                est_seconds=job.footprint.seconds,
+                priority=priority,
+                virtual_at=job.virtual_at,
+            )
             now = self._database.now(conn)
             transitions.reprioritize(conn, job_id, priority, weight=weight, rank=place, actor=actor, now=now)
             job = reads.job(conn, job_id)
@@ -151,22 +157,21 @@ class QueueControl:
         with self._database.write() as conn:
             found = conn.execute(_RANKED.where(s.job_states.c.job_id > after)).all()
             places = [
-                {"id": row.job_id, "place": self._rank(row.weight, row.est_seconds, row.priority, row.virtual_at)}
+                {
+                    "id": row.job_id,
+                    "place": rank.rank(
+                        self._policy,
+                        job_weight=row.weight,
+                        est_seconds=row.est_seconds,
+                        priority=row.priority,
+                        virtual_at=row.virtual_at,
+                    ),
+                }
                 for row in found
             ]
             if places:
                 conn.execute(_PLACE, places)
         return [row.job_id for row in found]
-
-    def _rank(self, weight: float, est_seconds: float, priority: float, virtual_at: float) -> float:
-        return rank.rank(
-            self._policy.order,
-            job_weight=weight,
-            est_seconds=est_seconds,
-            priority=priority,
-            virtual_at=virtual_at,
-            tau_seconds=self._policy.tau_seconds,
-        )
 
 
 _states = s.job_states.c

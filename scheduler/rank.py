@@ -15,7 +15,7 @@ and bounds nothing.
 
 import math
 
-from scheduler.policy import Order
+from scheduler.policy import Order, Policy
 
 _GIB = 2**30
 
@@ -25,18 +25,16 @@ def weight(est_seconds: float, est_vram_bytes: int, priority: float) -> float:
     return est_seconds / (est_vram_bytes / _GIB) * priority
 
 
-def rank(
-    order: Order, *, job_weight: float, est_seconds: float, priority: float, virtual_at: float, tau_seconds: float
-) -> float:
-    """Return the static sort key; the highest goes first, the smaller id among equals.
+def rank(policy: Policy, *, job_weight: float, est_seconds: float, priority: float, virtual_at: float) -> float:
+    """Return the static sort key under the policy's order; the highest goes first, the smaller id among equals.
 
     `weighted`: `ln(weight) - virtual_at / tau`. `shortest_first`: `ln(priority / seconds) - virtual_at / tau`.
     `fifo`: `-virtual_at`.
     """
-    if order is Order.FIFO:
+    if policy.order is Order.FIFO:
         return -virtual_at
-    merit = job_weight if order is Order.WEIGHTED else priority / est_seconds
-    return math.log(merit) - virtual_at / tau_seconds
+    merit = job_weight if policy.order is Order.WEIGHTED else priority / est_seconds
+    return math.log(merit) - virtual_at / policy.tau_seconds
 
 
 def overtaking_seconds(later_merit: float, earlier_merit: float, tau_seconds: float) -> float:

@@ -111,12 +111,11 @@ class Submissions:
             weight=weight,
             virtual_at=virtual_at,
             rank=rank.rank(
-                policy.order,
+                policy,
                 job_weight=weight,
                 est_seconds=best.seconds,
                 priority=new.priority,
                 virtual_at=virtual_at,
-                tau_seconds=policy.tau_seconds,
             ),
             memory_class=placement.memory_class(best.working_bytes, policy.memory_class_bytes),
             status=JobStatus.QUEUED,

@@ -50,7 +50,7 @@ def main() -> None:
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": _machine(Path(folder)),
             "postgresql": postgres.settings(),
-            "options": {name: str(getattr(options, name)) for name in Options.__slots__},
+            "options": {name: str(getattr(options, name)) for name in Options.__slots__ if name != "output"},
             "contestants": {one.name: one.durability for one in contestants},
         }
         for name in options.measures:

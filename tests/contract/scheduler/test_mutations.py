@@ -93,7 +93,7 @@ MUTATIONS = {
     ),
     "an order without ageing": Mutation(
         "rank.py",
-        r"math\.log\(merit\) - virtual_at / tau_seconds",
+        r"math\.log\(merit\) - virtual_at / policy\.tau_seconds",
         "math.log(merit)",
         "test_order.py::test_a_later_job_overtakes_only_within_the_bound[sqlite-416.88830833596717-False]",
     ),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from scheduler.policy import Order
+from scheduler.policy import Order, Policy
 from scheduler.rank import overtaking_seconds, rank, weight
 
 GIB = 2**30
@@ -18,7 +18,8 @@ aged = st.sampled_from([Order.WEIGHTED, Order.SHORTEST_FIRST])
 
 def place(order: Order, merit: float, virtual_at: float, tau: float) -> float:
     """The rank of a job whose merit under `order` is `merit`."""
-    return rank(order, job_weight=merit, est_seconds=2.0, priority=2.0 * merit, virtual_at=virtual_at, tau_seconds=tau)
+    policy = Policy(order=order, tau_seconds=tau)
+    return rank(policy, job_weight=merit, est_seconds=2.0, priority=2.0 * merit, virtual_at=virtual_at)
 
 
 def test_weight_is_the_users_formula() -> None:
@@ -62,8 +63,9 @@ def test_without_ageing_only_merit_counts(order: Order, one: float, other: float
 
 
 def test_shortest_first_goes_by_seconds_and_priority() -> None:
-    short = rank(Order.SHORTEST_FIRST, job_weight=1, est_seconds=5, priority=1, virtual_at=0, tau_seconds=600)
-    long = rank(Order.SHORTEST_FIRST, job_weight=9, est_seconds=50, priority=1, virtual_at=0, tau_seconds=600)
-    urgent = rank(Order.SHORTEST_FIRST, job_weight=9, est_seconds=50, priority=11, virtual_at=0, tau_seconds=600)
+    policy = Policy(order=Order.SHORTEST_FIRST)
+    short = rank(policy, job_weight=1, est_seconds=5, priority=1, virtual_at=0)
+    long = rank(policy, job_weight=9, est_seconds=50, priority=1, virtual_at=0)
+    urgent = rank(policy, job_weight=9, est_seconds=50, priority=11, virtual_at=0)
 
     assert long < short < urgent
