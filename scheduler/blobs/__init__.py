@@ -27,6 +27,9 @@ class BlobStore(Protocol):
     def read(self, key: str, start: int, length: int) -> Iterator[bytes]:
         """Yield `length` bytes from offset `start`, in chunks."""
 
+    def delete(self, key: str) -> None:
+        """Delete one blob; one that is not there is no error."""
+
     def delete_prefix(self, prefix: str) -> int:
         """Delete every blob below `prefix`; returns how many there were."""
 

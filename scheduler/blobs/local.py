@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scheduler.blobs import checked_key
@@ -55,6 +55,11 @@ class LocalBlobs:
             while length > 0 and (chunk := file.read(min(length, _CHUNK_BYTES))):
                 length -= len(chunk)
                 yield chunk
+
+    def delete(self, key: str) -> None:
+        """Delete one file; one that is not there is no error."""
+        with _translated(), suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            self._path(key).unlink()
 
     def delete_prefix(self, prefix: str) -> int:
         """Delete the folder `prefix` with all that is in it; returns how many files that were."""

@@ -1,7 +1,7 @@
 """Blobs in an S3 service; credentials and endpoint come from the usual `AWS_*` variables."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -43,6 +43,12 @@ class S3Blobs:
                 chunk = bytes(self._store.get_range(key, start=start, end=min(end, start + _CHUNK_BYTES)))
             start += len(chunk)
             yield chunk
+
+    def delete(self, key: str) -> None:
+        """Delete one blob; one that is not there is no error."""
+        checked_key(key)
+        with suppress(NotFound), _translated():
+            self._store.delete(key)
 
     def delete_prefix(self, prefix: str) -> int:
         """Delete every blob below `prefix`; returns how many there were."""

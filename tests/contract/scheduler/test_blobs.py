@@ -76,9 +76,23 @@ def test_no_other_key_reaches_the_store(blobs: BlobStore, make_file: MakeFile, k
         lambda: list(blobs.read(key, 0, 1)),
         lambda: blobs.put_file(key, source),
         lambda: blobs.delete_prefix(key),
+        lambda: blobs.delete(key),
     ):
         with pytest.raises(NotFound):
             call()
+
+
+def test_one_blob_can_be_deleted_and_again(blobs: BlobStore, make_file: MakeFile) -> None:
+    for key in ("jobs/job_1/1/a", "jobs/job_1/1/b"):
+        blobs.put_file(key, make_file(b"x"))
+
+    for _ in range(2):
+        blobs.delete("jobs/job_1/1/a")
+    blobs.delete("jobs/job_1/1")  # names files below, and none itself
+
+    with pytest.raises(NotFound):
+        blobs.size("jobs/job_1/1/a")
+    assert read(blobs, "jobs/job_1/1/b") == b"x"
 
 
 def test_delete_takes_all_below_a_prefix_and_nothing_beside_it(blobs: BlobStore, make_file: MakeFile) -> None:
