@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scheduler import work
 from scheduler.errors import InvalidParameter
-from scheduler.footprint import Cost, Demand, Footprint, predict, resident_bytes
+from scheduler.footprint import Cost, DataSheet, Demand, Footprint, Rates, Weights, Width
 from scheduler.params import Limits, Range, VideoParams
 from scheduler.records import ServedModel
+from scheduler.shape import Shape
 
 MIB = 2**20
 
@@ -21,102 +23,110 @@ I2VGEN_XL_TINY = "i2vgen-xl-tiny"
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What is true of every model of one architecture, whatever its weights."""
+    """What is true of every model of one architecture, whatever its weights. It runs under every plan of `PLANS`."""
 
     name: str
     limits: Limits
     defaults: VideoParams
-    demand: Mapping[str, Demand]
+    demand: Demand
+    weights: Weights
     cost: Cost
     random_weights: bool = False
 
+    def data_sheet(self, kind: str, weights_bytes: int) -> DataSheet:
+        """Return what can be said without measuring of a model with such weights on GPUs of `kind`."""
+        return DataSheet(self.demand, self.weights, self.cost, rates(kind), weights_bytes)
+
     def footprint(self, params: VideoParams, *, plan: str, kind: str, weights_bytes: int) -> Footprint:
-        """Predict what `params` need under `plan` on GPUs of `kind`."""
-        rate = effective_flops_per_second(kind)
-        return predict(self.demand, self.cost, params, plan=plan, weights_bytes=weights_bytes, flops_per_second=rate)
+        """Predict what `params` need under `plan` on GPUs of `kind`, by the data sheet."""
+        sheet = self.data_sheet(kind, weights_bytes)
+        return sheet.footprint(plan, Shape.of(params), params.num_inference_steps)
 
     def resident_bytes(self, plan: str, weights_bytes: int) -> int:
-        """Predict what a process with the weights loaded holds between jobs."""
-        return resident_bytes(self.demand[plan], weights_bytes)
+        """Predict what a process that is loaded for `plan` holds between jobs."""
+        return self.data_sheet(_ANY_KIND, weights_bytes).resident_bytes(plan)
 
 
-# Effective dense FP16 rates: half of the data sheet's tensor rate, FLOP/s. Only the order of magnitude matters
-# until attempts of this installation have been measured.
+_ANY_KIND = "cpu"  # memory is the same on all
+
+# What a network may reach of the data sheet: half of the dense tensor rate in FP16, six tenths of the vector rate in
+# FP32. Only the order of magnitude matters until runs of this installation have been measured.
 _RATES = {
-    "H200": 495e12,
-    "H100": 495e12,
-    "A100": 156e12,
-    "L40S": 181e12,
-    "4090": 82e12,
-    "3090": 36e12,
-    "A10": 62e12,
-    "L4": 60e12,
-    "T4": 32e12,
+    "H200": Rates(half=495e12, full=40e12),
+    "H100": Rates(half=495e12, full=40e12),
+    "A100": Rates(half=156e12, full=12e12),
+    "L40S": Rates(half=181e12, full=55e12),
+    "4090": Rates(half=82e12, full=50e12),
+    "3090": Rates(half=36e12, full=21e12),
+    "A10": Rates(half=62e12, full=19e12),
+    "L4": Rates(half=60e12, full=18e12),
+    "T4": Rates(half=32e12, full=5e12),
 }
-_UNKNOWN_GPU_RATE = 50e12
-_CPU_RATE = 20e9  # one core of a 2020s server, float32
+_UNKNOWN_GPU = Rates(half=50e12, full=10e12)
+_CPU = Rates(half=10e9, full=20e9)  # one core of a 2020s server, which computes halves as floats
 
 
-def effective_flops_per_second(kind: str) -> float:
-    """Return the rate to predict seconds with on a GPU `kind` (its NVML name, or "cpu")."""
+def rates(kind: str) -> Rates:
+    """Return the rates to predict seconds with on a GPU `kind` (its NVML name, or "cpu")."""
     if kind == "cpu":
-        return _CPU_RATE
-    return next((rate for name, rate in _RATES.items() if name in kind), _UNKNOWN_GPU_RATE)
+        return _CPU
+    return next((rate for name, rate in _RATES.items() if name in kind), _UNKNOWN_GPU)
 
 
-# FLOPs per step with guidance on, and of the decode, fitted to counts of the real UNet and VAE at 512x512x16,
-# 768x768x16 and x24, 1024x1024x32 and 1280x704x16 (41.9, 105, 157, 428, 176 TFLOP a step): within 1 %.
+# The published sizes: UNet 1.420 G parameters, 0.588 G of them in linear layers; image encoder 0.632 G, text encoder
+# 0.340 G, VAE 0.084 G. The largest module that is streamed is 3.5 % of the UNet, and 1.2 % lies outside its blocks.
+_I2VGEN_XL_WEIGHTS = Weights(unet=0.573, vae=0.034, largest_encoder=0.255, streamed=0.573 * 0.082, quantised=0.237)
+
+# Counted on the meta device, as the tensors that live at once. In the UNet the feed-forward of `transformer_in` is the
+# widest: GEGLU gives 4,096 values a token, whose halves become 2 x 2,048 more, and 2,415 wait beside them. When its
+# modules run in pieces it is 2,740 and the pieces, or 3,000 with the copies that cuDNN makes for a convolution over
+# time of one sample. The `fast` preset keeps 12,564 values of attention outputs a token. In the VAE it is a convolution
+# at full size: input, residual and output, with 256 channels in the decoder and 128 in the encoder, and cuDNN's copies
+# of two of them; in bands 640 and 387 values a pixel, and the bands.
+_I2VGEN_XL_DEMAND = Demand(
+    process_bytes=640 * MIB,
+    float32_process_bytes=1024 * MIB,
+    denoise=Width(whole=10_610, chunked=3_000, pieces=240_000_000),
+    kept_values=12_570,
+    decode=Width(whole=5 * 256, chunked=700, pieces=32_000_000),
+    encode=Width(whole=5 * 128 + 3, chunked=420, pieces=24_000_000),
+    half_bytes=2,
+    fixed_bytes=256 * MIB,
+    margin=0.15,
+)
 _I2VGEN_XL_COST = Cost(
-    step_linear=5.81e8,
-    step_quadratic=1.44e4,
-    decode_linear=6.0e8,
-    decode_quadratic=2.4e3,
+    unet=work.I2VGEN_XL_UNET,
+    vae=work.I2VGEN_XL_VAE,
+    unet_efficiency=1.0,
+    vae_efficiency=1.0,
+    fast_share=0.89,  # 0.90 at 256x256x4, 0.886 at 512x512x16, 0.83 at 1024x1024x32: counted over 50 steps
     step_seconds=0.03,
     overhead_seconds=1.0,
 )
 
-# The widest point of the UNet is the feed-forward of its first level, 320 channels: GEGLU makes 8 x 320 values a
-# token and keeps 4 x 320, beside about six tensors of 320 (input, residual, skips): 5,760 values a token.
-# The VAE decodes frame by frame, at its widest 256 channels at full size, about five tensors at once.
-_I2VGEN_XL_DEMAND = {
-    "fp16": Demand(
-        process_bytes=640 * MIB,
-        weights_factor=1.0,
-        denoise_bytes_per_token=5760 * 2,
-        decode_bytes_per_pixel=5 * 256 * 2,
-        fixed_bytes=256 * MIB,
-        margin=0.15,
-    ),
-    "fp32": Demand(
-        process_bytes=1024 * MIB,
-        weights_factor=2.0,  # published as FP16, held as FP32
-        denoise_bytes_per_token=5760 * 4,
-        decode_bytes_per_pixel=5 * 256 * 4,
-        fixed_bytes=256 * MIB,
-        margin=0.15,
-    ),
-}
+# Too small to count: fitted to measured peaks (VmHWM above the loaded process, one thread, float32) from 64x64x2 to
+# 512x512x16, never below them, and twice what lives at once: the allocator of a CPU keeps more. Halves are computed as
+# floats there.
+_TINY_DEMAND = Demand(
+    process_bytes=640 * MIB,
+    float32_process_bytes=640 * MIB,
+    denoise=Width(whole=416, chunked=416, pieces=0),  # it is smaller than a piece
+    kept_values=204,
+    decode=Width(whole=100, chunked=100, pieces=0),
+    encode=Width(whole=80, chunked=80, pieces=0),
+    half_bytes=4,
+    fixed_bytes=32 * MIB,
+    margin=0.15,
+)
+_TINY_WEIGHTS = Weights(unet=0.84, vae=0.08, largest_encoder=0.04, streamed=0.84 * 0.5, quantised=0.3)
 
-# Fitted to measured peaks (VmHWM above the loaded process, one thread, float32) from 64x64x2 to 512x512x16: never
-# below them. With one step at 512x512x16: 194 MiB measured, 228 MiB predicted before the margin.
-_TINY_DEMAND = {
-    "fp32": Demand(
-        process_bytes=640 * MIB,
-        weights_factor=1.0,
-        denoise_bytes_per_token=1664,
-        decode_bytes_per_pixel=400,
-        fixed_bytes=32 * MIB,
-        margin=0.15,
-    ),
-}
-_TINY_DEMAND["fp16"] = _TINY_DEMAND["fp32"]  # too small to tell apart
-
-# Equivalent work at `_CPU_RATE`, fitted to measured seconds of the same runs.
+# Exact work too, but at a third of the rate: such small layers are mostly overhead. Fitted to the same runs.
 _TINY_COST = Cost(
-    step_linear=7.0e5,
-    step_quadratic=634.0,
-    decode_linear=6.5e5,
-    decode_quadratic=0.0,
+    unet=work.TINY_UNET,
+    vae=work.TINY_VAE,
+    unet_efficiency=0.33,
+    vae_efficiency=0.8,
+    fast_share=0.7,
     step_seconds=0.03,
     overhead_seconds=0.1,
 )
@@ -134,6 +144,7 @@ _ARCHITECTURES = {
         ),
         defaults=VideoParams(512, 512, 16, 50, 9.0, 16, seed=0),
         demand=_I2VGEN_XL_DEMAND,
+        weights=_I2VGEN_XL_WEIGHTS,
         cost=_I2VGEN_XL_COST,
     ),
     I2VGEN_XL_TINY: Architecture(
@@ -148,6 +159,7 @@ _ARCHITECTURES = {
         ),
         defaults=VideoParams(256, 256, 16, 10, 9.0, 8, seed=0),
         demand=_TINY_DEMAND,
+        weights=_TINY_WEIGHTS,
         cost=_TINY_COST,
         random_weights=True,
     ),

@@ -5,52 +5,70 @@ for memory: then the GPU is reserved for that one, and only what `backfill` allo
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scheduler import backfill, catalog, placement
-from scheduler.backfill import Running, Window
+from scheduler import backfill, placement
+from scheduler.backfill import Holding, Running, Window
 from scheduler.errors import NotFound
+from scheduler.offers import loads
 from scheduler.params import VideoParams
+from scheduler.plans import usable
 from scheduler.policy import Policy
-from scheduler.records import Lease
+from scheduler.records import Checkpoint, Lease, ServedModel, Worker
 from scheduler.states import GpuState
 from scheduler.store import claims
+from scheduler.store.claims import Line
 from scheduler.store.database import Database
 from scheduler.store.rows import as_json
 from scheduler.store.script import Statement, Trip
 from scheduler.wakeup import Wakeup, job_topic
+
+Scan = Callable[[int], Sequence[Statement]]  # of so many lines
 
 _DEPTHS = (0, 1, 2, 4, 8, 16)  # how far past heads that others are claiming a claim looks, in turn
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a worker can give to jobs of one model: now, and once all that runs on its GPU has ended.
+    """What a worker can give to jobs of one model and plan: now, and once all that runs on its GPU has ended.
 
-    `load_bytes` is what a job reserves beside its working set, because its model is larger than the one it replaces.
+    `load_bytes` is what the worker will hold beyond what it holds now, or, if negative, no longer.
     """
 
-    model: str
     free_bytes: int
     room_bytes: int
-    load_bytes: int = 0
+    load_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A worker that asks for a job: where, when, and its budget for each model it could run."""
+    """A worker's lane that asks for a job: where, when, its budget for each model and plan, and what holds the rest.
+
+    `free` is what the GPU has for a job while the weights stay as they are. `running` are the GPU's other lanes, and
+    `own_seconds` is how long the jobs that are in this lane already will take.
+    """
 
     worker_id: str
     gpu_id: str
-    plan: str
+    gpu_kind: str
+    lane: int
     now: float
-    budgets: dict[str, Budget]  # the first is the model that it holds
+    plans: tuple[str, ...]
+    free: Budget
+    budgets: dict[tuple[str, str], Budget]
+    held_models: frozenset[str]
+    running: Sequence[Running]
+    own_seconds: float
 
-    def budget(self, model: str) -> Budget:
-        """Return the budget for a model; for one that only other workers of the GPU run, what its own would have."""
-        return self.budgets.get(model) or next(iter(self.budgets.values()))
+    def runs(self, job: Any) -> bool:
+        """Tell whether the worker runs jobs of this model and plan."""
+        return (job.model, job.plan) in self.budgets
+
+    def budget(self, job: Any) -> Budget:
+        """Return the budget for a job; for one that only other workers of the GPU run, what they would have to load."""
+        return self.budgets.get((job.model, job.plan), self.free)
 
 
 class Claims:
@@ -61,95 +79,165 @@ class Claims:
         self._policy = policy
         self._wakeup = wakeup
 
-    def claim(self, worker_id: str, gpu_id: str, free_bytes: int) -> Lease | None:
+    def claim(
+        self,
+        worker_id: str,
+        gpu_id: str,
+        free_bytes: int,
+        *,
+        lane: int = 0,
+        shape: str | None = None,
+        plan: str | None = None,
+    ) -> Lease | None:
         """Lease the best job that may start now to a worker, or None.
 
-        `free_bytes` is what the GPU has free beyond what the worker itself holds. Drain and pause, ledger, reservation
-        and lease are one transaction on the GPU's locked row, so two claims can never promise the same bytes; claims
-        on different GPUs do not wait for each other (SQLite: every write waits for the one before). Raises `NotFound`.
+        `free_bytes` is what the GPU would have free if this worker had no job running. A job in a `lane` in which there
+        are others starts after them, in the memory that they had; lanes add up. With `shape` (a `Shape.key`) or `plan`
+        the best job is leased only if it has these: so a job joins others without overtaking any.
+
+        Drain and pause, ledger, reservation and lease are one transaction on the GPU's locked row, so two claims can
+        never promise the same bytes; claims on different GPUs do not wait for each other (SQLite: every write waits for
+        the one before). Raises `NotFound`.
         """
         with self._database.trip() as trip:
-            look = trip.row(claims.LOOK, {"gpu_id": gpu_id, "worker_id": worker_id})
+            *_, leases, models, looked = trip.run(claims.LOOK, {"gpu_id": gpu_id, "worker_id": worker_id})
+            look = looked.row
             if look is None:
                 raise NotFound(f"no GPU {gpu_id}")
             if look.state != GpuState.ACTIVE or not look.ready or look.condemned or look.paused_at is not None:
                 return None
             if look.due_at is not None and look.due_at <= look.now:
                 trip.run((claims.PROMOTE,), {"now": look.now})
-            budgets = self._budgets(trip, look, free_bytes)
-            seat = Seat(worker_id, gpu_id, look.plan, look.now, {budget.model: budget for budget in budgets})
-            head = self._choose(trip, seat, look.reserved_job_id)
-            lease = self._take(trip, seat, head) if head is not None else None
+            seat = self._seat(worker_id, gpu_id, lane, free_bytes, look, leases.rows, models.rows)
+            head = self._choose(trip, seat, look.reserved_job_id) if seat.budgets else None
+            if head is None or shape not in (None, head.shape) or plan not in (None, head.plan):
+                return None
+            lease = self._take(trip, seat, head)
         if lease is not None:
             self._wakeup.notify(job_topic(lease.job_id))
         return lease
 
-    def _budgets(self, trip: Trip, look: Any, measured_bytes: int) -> Iterator[Budget]:
-        """The worker's own model costs a job its working set only; another one takes the own one's place first."""
-        committed = look.resident_bytes + look.leased_bytes
-        free = placement.ledger_free_bytes(measured_bytes, look.total_bytes, look.headroom_bytes, committed)
-        room = placement.ledger_free_bytes(
-            measured_bytes + look.leased_bytes, look.total_bytes, look.headroom_bytes, look.resident_bytes
+    def _seat(
+        self,
+        worker_id: str,
+        gpu_id: str,
+        lane: int,
+        measured_bytes: int,
+        look: Any,
+        leases: Sequence[Any],
+        models: Sequence[Any],
+    ) -> Seat:
+        """What a lane of a worker can have by the GPU's ledger: what no process holds, and no other lane has."""
+        lanes = backfill.lanes(
+            Holding(
+                (lease.worker_id, lease.lane),
+                lease.reserved_bytes,
+                (1.0 - lease.fraction) * lease.predicted_seconds,
+                look.now - lease.progress_at,
+                lease.step > 0,
+            )
+            for lease in leases
         )
-        yield Budget(look.model, free, room)
-        for model in as_json(look.can_load):
-            served = trip.row(_MODEL, {"model": model})
-            if served is None or not catalog.knows(served.architecture):
-                continue
-            needed = catalog.architecture(served.architecture).resident_bytes(look.plan, served.weights_bytes)
-            load_bytes = needed - look.own_bytes
-            yield Budget(model, free - load_bytes, room - load_bytes, max(0, load_bytes))
+        own = lanes.pop((worker_id, lane), None)
+        beside = sum(one.reserved_bytes for (holder, _), one in lanes.items() if holder == worker_id)
+        others = sum(one.reserved_bytes for one in lanes.values()) - beside
+        unseen = sum(one.unseen_bytes for (holder, _), one in lanes.items() if holder != worker_id)
+        total, headroom, resident = look.total_bytes, look.headroom_bytes, look.resident_bytes
+        measured = measured_bytes - beside - unseen
+        free = placement.ledger_free_bytes(measured, total, headroom, resident + others + beside)
+        room = placement.ledger_free_bytes(measured_bytes + others - unseen, total, headroom, resident)
+        worker = Worker(
+            worker_id, gpu_id, look.pid, look.model, look.own_bytes,
+            ready=True, can_load=tuple(as_json(look.can_load)), plan=look.own_plan,
+        )  # fmt: skip
+        served = {row.id: ServedModel(*row) for row in models}
+        plans = usable(as_json(look.plans), allow_int8=True)
+        # Memory that a leaner plan gives back is given once: not to each of the lanes.
+        changes = {key: max(0, load) if beside else load for key, load in loads(worker, served, plans).items()}
+        return Seat(
+            worker_id=worker_id,
+            gpu_id=gpu_id,
+            gpu_kind=look.kind,
+            lane=lane,
+            now=look.now,
+            plans=plans,
+            free=Budget(free, room, 0),
+            budgets={key: Budget(free - load, room - load, load) for key, load in changes.items()},
+            held_models=frozenset(model.id for model in served.values() if model.held is not None),
+            running=tuple(lanes.values()),
+            own_seconds=own.remaining_seconds if own is not None else 0.0,
+        )
 
     def _choose(self, trip: Trip, seat: Seat, reserved_job_id: str | None) -> Any:
         """The job to start now: the one the GPU is kept for, the best that fits, or one to run in the meantime."""
         kept = self._kept(trip, seat, reserved_job_id) if reserved_job_id is not None else None
-        if kept is not None and kept.model in seat.budgets and self._need(kept) <= seat.budget(kept.model).free_bytes:
+        if kept is not None and seat.runs(kept) and self._need(kept) <= seat.budget(kept).free_bytes:
             return kept
         best = self._best(trip, seat)
         if kept is None:
             kept = self._reserve(trip, seat, best)
         if kept is None or best is None:
             return best
-        window = self._window(trip, seat, kept)
-        if window is None or window.allows(best.est_seconds, self._takes(seat, best), self._policy.backfill_slack):
+        window = self._window(seat, kept)
+        if window is None:
             return best
-        return self._best(trip, seat, window)
+        window = window.after(seat.own_seconds)
+        if window.allows(best.est_seconds, self._takes(seat, best), self._policy.backfill_slack):
+            return best
+        return self._best_in_time(trip, seat, window)
 
     def _kept(self, trip: Trip, seat: Seat, job_id: str) -> Any:
         """The job that the GPU is reserved for; a reservation that can no longer be kept is dropped."""
         job = trip.row(claims.ONE, {"job_id": job_id})
-        if job is not None and job.plan == seat.plan and self._need(job) <= seat.budget(job.model).room_bytes:
+        could_start = job is not None and job.plan in seat.plans and job.model not in seat.held_models
+        if could_start and self._need(job) <= seat.budget(job).room_bytes:
             return job
         trip.run((claims.UNRESERVE,), {"job_id": job_id})
         return None
 
-    def _best(self, trip: Trip, seat: Seat, window: Window | None = None) -> Any:
-        """The highest ranked job that fits, and that ends or fits beside the reserved start where there is a window."""
-        heads = [head for budget in seat.budgets.values() if (head := self._head(trip, seat, budget, window))]
-        return min(heads, key=_order, default=None)
+    def _best(self, trip: Trip, seat: Seat) -> Any:
+        """The highest ranked job that fits."""
+        lines = [
+            Line(model, plan, above=0, largest=self._classes(budget.free_bytes))
+            for (model, plan), budget in seat.budgets.items()
+        ]
+        return self._head(trip, claims.best, lines, {})
 
-    def _head(self, trip: Trip, seat: Seat, budget: Budget, window: Window | None) -> Any:
-        scan = self._scan(seat, budget, above=0, up_to_bytes=budget.free_bytes)
-        if window is not None:
-            within = window.seconds / self._policy.backfill_slack
-            spare = (window.spare_bytes - budget.load_bytes) // self._policy.memory_class_bytes
-            scan |= {"within_seconds": within, "spare": spare, "deep": self._policy.backfill_depth}
-        statements: tuple[Statement, ...] = claims.BEST if window is None else claims.BEST_IN_TIME
+    def _best_in_time(self, trip: Trip, seat: Seat, window: Window) -> Any:
+        """The highest ranked job that fits, and that ends before the reserved start or fits beside it."""
+        spare = window.spare_bytes
+        lines = [
+            Line(
+                model,
+                plan,
+                above=0,
+                largest=self._classes(budget.free_bytes),
+                spare=self._classes(spare - budget.load_bytes) if self._classes(spare) > 0 else 0,
+            )
+            for (model, plan), budget in seat.budgets.items()
+        ]
+        within = window.seconds / self._policy.backfill_slack
+        limits = {"within_seconds": within, "deep": self._policy.backfill_depth}
+        return self._head(trip, claims.best_in_time, lines, limits)
+
+    def _head(self, trip: Trip, scan: Scan, lines: Sequence[Line], limits: dict[str, Any]) -> Any:
+        values = claims.parameters(lines) | limits
         for depth in _DEPTHS:
-            head = trip.row(statements, scan | {"depth": depth})
-            if head is not None or self._database.is_sqlite or trip.row(claims.ANY, scan | {"depth": depth}) is None:
+            head = trip.row(scan(len(lines)), values | {"depth": depth})
+            if head is not None or self._database.is_sqlite:
                 return head
+            if trip.row(claims.exists(len(lines)), values | {"depth": depth}) is None:
+                return None
         return None
 
     def _reserve(self, trip: Trip, seat: Seat, best: Any) -> Any:
         """Reserve the GPU for the first job that needs more than is free now, if it outranks `best` and waited long."""
-        blocked = [job for budget in seat.budgets.values() if (job := self._blocked(trip, seat, budget))]
-        first = min(blocked, key=_order, default=None)
+        first = self._blocked(trip, seat)
         if first is None or (best is not None and _order(best) < _order(first)):
             return None
         if seat.now - first.ready_at <= self._policy.reserve_after_seconds:
             return None
-        window = self._window(trip, seat, first)
+        window = self._window(seat, first)
         if window is None:
             return None
         values = {
@@ -162,23 +250,16 @@ class Claims:
         made = trip.run((claims.RESERVE,), values)[0].rowcount == 1  # or another GPU was faster
         return first if made else None
 
-    def _blocked(self, trip: Trip, seat: Seat, budget: Budget) -> Any:
-        block = self._policy.memory_class_bytes
-        above = max(0, budget.free_bytes // block)
-        if budget.room_bytes // block <= above:
-            return None
-        return trip.row(claims.BLOCKED, self._scan(seat, budget, above=above, up_to_bytes=budget.room_bytes))
-
-    def _window(self, trip: Trip, seat: Seat, job: Any) -> Window | None:
-        leases = trip.run(claims.RUNNING, {"gpu_id": seat.gpu_id})[0].rows
-        running = [
-            Running(
-                row.reserved_bytes,
-                backfill.remaining_seconds(row.predicted_seconds, row.fraction, seat.now - row.progress_at),
-            )
-            for row in leases
+    def _blocked(self, trip: Trip, seat: Seat) -> Any:
+        lines = [
+            Line(model, plan, above=max(0, self._classes(budget.free_bytes)), largest=self._classes(budget.room_bytes))
+            for (model, plan), budget in seat.budgets.items()
         ]
-        return backfill.window(seat.budget(job.model).free_bytes, self._need(job), running)
+        lines = [line for line in lines if line.above < line.largest]
+        return trip.row(claims.blocked(len(lines)), claims.parameters(lines)) if lines else None
+
+    def _window(self, seat: Seat, job: Any) -> Window | None:
+        return backfill.window(seat.budget(job).free_bytes, self._need(job), seat.running)
 
     def _take(self, trip: Trip, seat: Seat, head: Any) -> Lease | None:
         fence = head.lease + 1
@@ -188,7 +269,9 @@ class Claims:
             "job_id": head.job_id,
             "fence": fence,
             "gpu_id": seat.gpu_id,
+            "gpu_kind": seat.gpu_kind,
             "worker_id": seat.worker_id,
+            "lane": seat.lane,
             "reserved_bytes": reserved,
             "expires_at": seat.now + self._policy.lease_seconds,
             "event": json.dumps(event),
@@ -210,21 +293,29 @@ class Claims:
             prompt=job.prompt,
             params=VideoParams.from_dict(as_json(job.params)),
             image_key=job.image_key,
+            lane=seat.lane,
+            checkpoint=_checkpoint(job),
         )
 
     def _takes(self, seat: Seat, job: Any) -> int:
-        """What a job reserves where it starts: its working set, and what its model is larger by."""
-        return self._need(job) + seat.budgets[job.model].load_bytes
+        """What a job reserves where it starts: its working set, and what its worker will hold more or less."""
+        load = seat.budgets[job.model, job.plan].load_bytes
+        return placement.reserved_bytes(self._need(job), load, self._policy.memory_class_bytes)
 
     def _need(self, job: Any) -> int:
         return int(job.memory_class) * self._policy.memory_class_bytes
 
-    def _scan(self, seat: Seat, budget: Budget, *, above: int, up_to_bytes: int) -> dict[str, Any]:
-        largest = up_to_bytes // self._policy.memory_class_bytes
-        return {"model": budget.model, "plan": seat.plan, "above": above, "largest": largest}
+    def _classes(self, size_bytes: int) -> int:
+        """How many classes so much memory covers."""
+        return size_bytes // self._policy.memory_class_bytes
 
 
-_MODEL = (Statement("SELECT architecture, weights_bytes FROM models WHERE id = :model"),)
+def _checkpoint(row: Any) -> Checkpoint | None:
+    if row.checkpoint_key is None:
+        return None
+    return Checkpoint(
+        row.checkpoint_key, row.checkpoint_step, row.fingerprint, row.checkpoint_plan, row.checkpoint_bytes
+    )
 
 
 def _order(job: Any) -> tuple[float, str]:

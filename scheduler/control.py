@@ -1,4 +1,4 @@
-"""The operator's hand on the queue as a whole: pause it, look at it, move a job, share it out, change its order."""
+"""The operator's hand on the queue: pause it, look at it, move a job or stop one, hold a model, share it out."""
 
 import time
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from scheduler import rank
+from scheduler import held, rank
 from scheduler.errors import InvalidParameter, InvalidState
 from scheduler.params import check_priority, check_text
 from scheduler.policy import Policy
-from scheduler.records import Job, Reservation
+from scheduler.records import Job, Reservation, ServedModel
 from scheduler.states import JobStatus
 from scheduler.store import eventlog, reads, rows, transitions
 from scheduler.store import schema as s
@@ -109,20 +109,50 @@ class QueueControl:
             job = reads.job(conn, job_id)
             if job.status is not JobStatus.QUEUED:
                 raise InvalidState(f"job {job_id} is {job.status.value}: only a queued job's priority can be changed")
-            weight = rank.weight(job.footprint.seconds, job.footprint.vram_bytes, priority)
-            place = rank.rank(
-                self._policy,
-                job_weight=weight,
-                est_seconds=job.footprint.seconds,
-                priority=priority,
-                virtual_at=job.virtual_at,
-            )
+            weight, place = rank.place(self._policy, job.footprint, priority=priority, virtual_at=job.virtual_at)
             now = self._database.now(conn)
             transitions.reprioritize(conn, job_id, priority, weight=weight, rank=place, actor=actor, now=now)
             job = reads.job(conn, job_id)
         self._wakeup.notify(job_topic(job_id))
         self._wakeup.notify(JOBS_WAITING)
         return job
+
+    def preempt(self, job_id: str, actor: str, reason: str | None = None) -> Job:
+        """Ask for a running job back at its next step: it waits at its old place, with its checkpoint.
+
+        It costs the job no attempt, and what ranks higher goes first. Asking again changes nothing. Raises `NotFound`,
+        `InvalidParameter`, or `InvalidState` for a job that does not run.
+        """
+        if reason is not None:
+            check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+        with self._database.write() as conn:
+            transitions.lock(conn, job_id)
+            job = reads.job(conn, job_id)
+            if job.status is not JobStatus.RUNNING:
+                raise InvalidState(f"job {job_id} is {job.status.value}: only a running job can be preempted")
+            now = self._database.now(conn)
+            transitions.request_release(conn, job_id, reason, actor=actor, now=now)
+        self._wakeup.notify(job_topic(job_id))
+        return job
+
+    def hold_model(self, model_id: str, reason: str, actor: str) -> ServedModel:
+        """Let no queued job of a model start until it is released; running ones go on.
+
+        Saying it again only replaces the reason. Raises `NotFound` or `InvalidParameter`.
+        """
+        reason = reason.strip()
+        check_text("reason", reason, required=True, max_chars=REASON_MAX_CHARS)
+        with self._database.write() as conn:
+            held.hold(conn, model_id, reason, actor, self._database.now(conn))
+            return reads.models(conn)[model_id]
+
+    def release_model(self, model_id: str, actor: str) -> ServedModel:
+        """Let the jobs of a model start again; does nothing while it is not held. Raises `NotFound`."""
+        with self._database.write() as conn:
+            held.release(conn, model_id, actor, self._database.now(conn))
+            served = reads.models(conn)[model_id]
+        self._wakeup.notify(JOBS_WAITING)
+        return served
 
     def set_share(self, tenant: str, share: float | None) -> None:
         """Give a tenant a share, in proportion to the shares of others; None: no share, and no virtual clock.

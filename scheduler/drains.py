@@ -1,9 +1,11 @@
 """What a drain is told to do, and what it would do to each running job: checks and forecasts. Pure, no I/O.
 
-A job that is released, or whose process is killed, goes back to the queue without losing an attempt. Workers write no
-checkpoints yet: it starts anew elsewhere, and the seconds that it ran are lost.
+A job that is released, or whose process is killed, goes back to the queue without losing an attempt, and goes on from
+its checkpoint. A worker that gives a job back saves one first; killed, it loses what it did since the last. An attempt
+that has saved none yet is forecast as if it never did.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
@@ -80,18 +82,21 @@ class DrainPreview:
     jobs: tuple[JobForecast, ...]
 
 
-def preview(gpu: Gpu, order: DrainOrder, now: float) -> DrainPreview:
-    """Forecast what `order`, given at `now`, would do to `gpu`."""
-    jobs = tuple(_forecast(lease, order, now) for lease in gpu.leases)
+def preview(gpu: Gpu, order: DrainOrder, now: float, saved_at: Mapping[str, float]) -> DrainPreview:
+    """Forecast what `order`, given at `now`, would do to `gpu`; `saved_at` is when each job's run was last saved."""
+    jobs = tuple(_forecast(lease, order, now, saved_at.get(lease.job_id)) for lease in gpu.leases)
     return DrainPreview(gpu.info.id, max((job.in_seconds for job in jobs), default=0.0), jobs)
 
 
-def _forecast(lease: OpenLease, order: DrainOrder, now: float) -> JobForecast:
+def _forecast(lease: OpenLease, order: DrainOrder, now: float, saved_at: float | None) -> JobForecast:
     stop = _stop(lease, order)
     if stop is None or lease.remaining_seconds <= stop[1]:
         return JobForecast(lease.job_id, Ending.FINISHES, lease.remaining_seconds, 0.0)
     ending, in_seconds = stop
-    return JobForecast(lease.job_id, ending, in_seconds, now + in_seconds - lease.started_at)
+    if saved_at is None:
+        return JobForecast(lease.job_id, ending, in_seconds, now + in_seconds - lease.started_at)
+    # Killed at any moment, it loses what it has now; later ones are saved as often.
+    return JobForecast(lease.job_id, ending, in_seconds, now - saved_at if ending is Ending.KILLED else 0.0)
 
 
 def _stop(lease: OpenLease, order: DrainOrder) -> tuple[Ending, float] | None:

@@ -4,17 +4,17 @@ Nothing here is remembered from one look to the next: a cause that is gone is no
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from scheduler import backfill, outlook
-from scheduler.backfill import Running
+from scheduler import backfill, outlook, placement
+from scheduler.backfill import Holding, Lane, Running
 from scheduler.line import Standing
 from scheduler.outlook import Pace, Span, Work
 from scheduler.placement import Offer, fits, gib, ledger_free_bytes, serves, too_large
 from scheduler.policy import Policy
-from scheduler.records import Gpu, Job, OpenLease, Reservation, Worker
+from scheduler.records import Gpu, Job, Reservation, Worker
 from scheduler.states import GpuState
 from scheduler.store.lines import Pause
 
@@ -25,6 +25,7 @@ class Blocker(StrEnum):
     NO_GPU = "no_gpu"  # no GPU runs its model with its plan
     TOO_LARGE = "too_large"  # no GPU could hold it, even alone
     QUEUE_PAUSED = "queue_paused"
+    MODEL_HELD = "model_held"  # its model has failed too often, or an operator holds it
     DRAINING = "draining"  # all GPUs that fit are draining, drained or faulted
     NOT_BEFORE = "not_before"  # its caller's wish
     RETRY_BACKOFF = "retry_backoff"
@@ -69,11 +70,15 @@ class QueueInfo:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What is true for all jobs of one model and plan at one look: time, pause, and the pace of their attempts."""
+    """What is true for all jobs of one model and plan at one look: time, pause, and the pace of their attempts.
+
+    `held` says why the jobs of the model wait; None while they do not.
+    """
 
     now: float
     pause: Pause | None
     pace: Pace
+    held: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +105,19 @@ class _Seat:
 
 
 def explain(job: Job, offers: Sequence[Offer], standing: Standing, moment: Moment, policy: Policy) -> QueueInfo:
-    """Explain a queued job; `offers` are the GPUs that run its model with its plan."""
-    fitting = [offer.gpu for offer in offers if fits(offer, policy.memory_class_bytes)]
-    usable = [gpu for gpu in fitting if gpu.state is GpuState.ACTIVE and gpu.online and _ready_workers(gpu, job)]
-    seats = [seat for gpu in usable for seat in _seats(gpu, job, moment, policy)]
+    """Explain a queued job; `offers` are those of the GPUs that run its model, under each plan that it allows."""
+    own = [_with_need(offer, job) for offer in offers if offer.footprint.plan == job.footprint.plan]
+    fitting = [offer for offer in own if fits(offer, policy.memory_class_bytes)]
+    usable = [offer for offer in fitting if offer.in_service and _ready_workers(offer.gpu, job)]
+    seats = [seat for offer in usable for seat in _seats(offer, job, moment, policy)]
+    gpus = [offer.gpu for offer in fitting]
     wait = (
-        _out_of_reach(job, offers, fitting, policy)
-        or _not_now(job, fitting, moment)
-        or _unusable(job, fitting, usable, seats)
+        _out_of_reach(job, own, fitting, _next_plan(job, offers, policy), policy)
+        or _not_now(job, gpus, moment)
+        or _unusable(job, gpus, [offer.gpu for offer in usable], seats)
         or _held_back(job, seats, standing, moment.now)
     )
-    begin = None if moment.pause else _start(job, seats, standing, moment)
+    begin = None if moment.pause or moment.held else _start(job, seats, standing, moment)
     position, exact = standing.ahead + 1, standing.exact
     if begin is None:
         return QueueInfo(position, exact, wait, eta_seconds=None, start=None, finish=None)
@@ -118,44 +125,53 @@ def explain(job: Job, offers: Sequence[Offer], standing: Standing, moment: Momen
     return QueueInfo(position, exact, wait, begin.p50, begin.shifted(moment.now), end.shifted(moment.now))
 
 
+def _with_need(offer: Offer, job: Job) -> Offer:
+    """The offer, with the working set that the job was queued with: what is predicted by now may be another."""
+    return replace(offer, footprint=replace(offer.footprint, working_bytes=job.footprint.working_bytes))
+
+
+def _next_plan(job: Job, offers: Sequence[Offer], policy: Policy) -> str | None:
+    """Another plan of the job with which it would fit, if there is one."""
+    others = [offer for offer in offers if offer.footprint.plan != job.footprint.plan]
+    return next((offer.footprint.plan for offer in others if fits(offer, policy.memory_class_bytes)), None)
+
+
 def _ready_workers(gpu: Gpu, job: Job) -> list[Worker]:
     return [worker for worker in gpu.workers if worker.ready and serves(worker, job.model)]
 
 
-def _seats(gpu: Gpu, job: Job, moment: Moment, policy: Policy) -> list[_Seat]:
-    return [] if _memory_problem(gpu) else [_seat(gpu, one, job, moment, policy) for one in _ready_workers(gpu, job)]
+def _seats(offer: Offer, job: Job, moment: Moment, policy: Policy) -> list[_Seat]:
+    if _memory_problem(offer.gpu):
+        return []
+    return [_seat(offer, one, job, moment, policy) for one in _ready_workers(offer.gpu, job)]
 
 
-def _seat(gpu: Gpu, worker: Worker, job: Job, moment: Moment, policy: Policy) -> _Seat:
-    need = job.memory_class * policy.memory_class_bytes
-    # Another model takes the place of the worker's own one.
-    load = 0 if worker.model == job.model else job.footprint.model_bytes - worker.resident_bytes
+def _seat(offer: Offer, worker: Worker, job: Job, moment: Moment, policy: Policy) -> _Seat:
+    gpu, need = offer.gpu, job.memory_class * policy.memory_class_bytes
+    load = placement.load_bytes(worker, job.model, offer.footprint.model_bytes, offer.model_sizes)
     info, measured = gpu.info, gpu.sample.free_bytes or 0
     free = ledger_free_bytes(measured, info.total_bytes, info.headroom_bytes, gpu.reserved_bytes) - load
     own_free = info.total_bytes - info.headroom_bytes - gpu.reserved_bytes - load
     running = _running(gpu, moment.now, moment.pace.mean)
-    own_jobs = [run.remaining_seconds for lease, run in running if lease.worker_id == worker.id]
-    window = backfill.window(free, need, [run for _, run in running])
+    own_jobs = [run.remaining_seconds for (worker_id, _), run in running.items() if worker_id == worker.id]
+    window = backfill.window(free, need, running.values())
     kept_for = _kept_for_another(gpu, job, free, need, moment.now, policy)
-    after = None if window is None else max([window.seconds, *own_jobs])
+    after = None if window is None else max(window.seconds, min(own_jobs, default=0.0))
     if after is not None and kept_for is not None:
         after = max(after, kept_for.start_at - moment.now)
     return _Seat(gpu, not own_jobs, need, free, own_free, after, kept_for)
 
 
-def _running(gpu: Gpu, now: float, pace: float) -> list[tuple[OpenLease, Running]]:
-    return [
-        (
-            lease,
-            Running(
-                lease.reserved_bytes,
-                backfill.remaining_seconds(
-                    lease.predicted_seconds * pace, lease.progress.fraction, now - lease.progress_at
-                ),
-            ),
+def _running(gpu: Gpu, now: float, pace: float) -> dict[Lane, Running]:
+    return backfill.lanes(
+        Holding(
+            (lease.worker_id, lease.lane),
+            lease.reserved_bytes,
+            (1.0 - lease.progress.fraction) * lease.predicted_seconds * pace,
+            now - lease.progress_at,
         )
         for lease in gpu.leases
-    ]
+    )
 
 
 def _kept_for_another(gpu: Gpu, job: Job, free: int, need: int, now: float, policy: Policy) -> Reservation | None:
@@ -163,7 +179,7 @@ def _kept_for_another(gpu: Gpu, job: Job, free: int, need: int, now: float, poli
     kept = gpu.reservation
     if kept is None or kept.job_id == job.id:
         return None
-    window = backfill.window(free, kept.reserved_bytes, [run for _, run in _running(gpu, now, pace=1.0)])
+    window = backfill.window(free, kept.reserved_bytes, _running(gpu, now, pace=1.0).values())
     if window is None or window.allows(job.footprint.seconds, need, policy.backfill_slack):
         return None
     return kept
@@ -188,27 +204,37 @@ def _kept_for(job: Job, seats: Sequence[_Seat]) -> Reservation | None:
     return next((one for one in kept if one.job_id == job.id), None)
 
 
-def _out_of_reach(job: Job, offers: Sequence[Offer], fitting: Sequence[Gpu], policy: Policy) -> WaitReason | None:
+def _out_of_reach(
+    job: Job, offers: Sequence[Offer], fitting: Sequence[Offer], next_plan: str | None, policy: Policy
+) -> WaitReason | None:
+    if fitting:
+        return None
+    plan, next_step = (
+        job.footprint.plan,
+        "" if next_plan is None else f"; it will go on with plan {next_plan}, which fits",
+    )
+    details = {} if next_plan is None else {"next_plan": next_plan}
     if not offers:
         return WaitReason(
             Blocker.NO_GPU,
-            f"no GPU of the fleet runs {job.model} with plan {job.footprint.plan}",
-            "a GPU that runs this model with this plan registers",
-            {"model": job.model, "plan": job.footprint.plan},
+            f"no GPU of the fleet runs {job.model} with plan {plan}{next_step}",
+            "a GPU that runs this model with this plan registers"
+            if next_plan is None
+            else "the reaper has replanned it",
+            {"model": job.model, "plan": plan, **details},
         )
-    if not fitting:
-        largest = max(offers, key=lambda offer: offer.capacity_bytes)
-        return WaitReason(
-            Blocker.TOO_LARGE,
-            too_large(largest, policy.memory_class_bytes),
-            "a GPU registers that can give a job so much memory",
-            {
-                "gpu": largest.gpu.info.id,
-                "needed_bytes": job.memory_class * policy.memory_class_bytes,
-                "capacity_bytes": max(0, largest.capacity_bytes),
-            },
-        )
-    return None
+    largest = max(offers, key=lambda offer: offer.capacity_bytes)
+    return WaitReason(
+        Blocker.TOO_LARGE,
+        too_large(largest, policy.memory_class_bytes) + next_step,
+        "a GPU registers that can give a job so much memory" if next_plan is None else "the reaper has replanned it",
+        {
+            "gpu": largest.gpu.info.id,
+            "needed_bytes": job.memory_class * policy.memory_class_bytes,
+            "capacity_bytes": max(0, largest.capacity_bytes),
+            **details,
+        },
+    )
 
 
 def _not_now(job: Job, fitting: Sequence[Gpu], moment: Moment) -> WaitReason | None:
@@ -219,6 +245,13 @@ def _not_now(job: Job, fitting: Sequence[Gpu], moment: Moment) -> WaitReason | N
             f"the queue is paused ({pause.reason})",
             "the queue is resumed",
             {"paused_at": pause.paused_at, "reason": pause.reason, "actor": pause.actor},
+        )
+    if moment.held is not None:
+        return WaitReason(
+            Blocker.MODEL_HELD,
+            f"the model {job.model} is held ({moment.held})",
+            "the model is released",
+            {"model": job.model, "reason": moment.held},
         )
     if all(gpu.state is not GpuState.ACTIVE for gpu in fitting):
         return WaitReason(
@@ -332,7 +365,7 @@ def _shortage(seat: _Seat) -> WaitReason:
             "whatever holds that memory gives it back",
             numbers | {"foreign_bytes": foreign},
         )
-    held = sum(lease.reserved_bytes for lease in seat.gpu.leases)
+    held = seat.gpu.reserved_bytes - sum(worker.resident_bytes for worker in seat.gpu.workers)
     return WaitReason(
         Blocker.NO_FREE_MEMORY,
         f"{told}: {gib(held)} are promised to {len(seat.gpu.leases)} running",

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from scheduler import outlook
 from scheduler.explain import Moment, QueueInfo, explain
+from scheduler.footprints import Footprints
 from scheduler.line import Lines
 from scheduler.offers import offers
 from scheduler.outlook import Pace
@@ -26,9 +27,10 @@ FleetOf = Callable[[Connection, float], Sequence[Gpu]]
 class Explainer:
     """Says where queued jobs stand and why they wait; `fleet` returns the GPUs that count at a time. Thread-safe."""
 
-    def __init__(self, database: Database, policy: Policy, fleet: FleetOf) -> None:
+    def __init__(self, database: Database, policy: Policy, footprints: Footprints, fleet: FleetOf) -> None:
         self._database = database
         self._policy = policy
+        self._footprints = footprints
         self._fleet = fleet
         self._lines = Lines()
         self._paces: Remembered[tuple[str, str], Pace] = Remembered(_PACE_SECONDS)
@@ -41,6 +43,7 @@ class Explainer:
                 by_line[job.model, job.footprint.plan].append(job)
         if not by_line:
             return [None] * len(jobs)
+        predictor = self._footprints.current()
         with self._database.read() as conn:
             present = lines.present(conn, self._database.clock)
             now = present.now
@@ -50,15 +53,21 @@ class Explainer:
             running = {lease.job_id for gpu in gpus for lease in gpu.leases}  # or one would wait behind itself
             infos: dict[str, QueueInfo] = {}
             for (model, plan), waiting in by_line.items():
-                moment = Moment(now, present.pause, self._pace(conn, model, plan))
-                standings = self._lines.standings(conn, model, plan, waiting, now, deferred)
+                known = served.get(model)
+                held = known.held if known is not None else None
+                moment = Moment(now, present.pause, self._pace(conn, model, plan), held)
+                standings = self._lines.standings(conn, model, _rivals(gpus, plan), waiting, now, deferred)
                 for job, standing in zip(waiting, standings, strict=True):
                     if job.id in running:
                         continue
-                    all_plans = offers(served.get(model), gpus, job.params)
-                    same_plan = [offer for offer in all_plans if offer.footprint.plan == plan]
-                    infos[job.id] = explain(job, same_plan, standing, moment, self._policy)
+                    offered = offers(known, gpus, job.params, predictor)
+                    infos[job.id] = explain(job, offered, standing, moment, self._policy)
         return [infos.get(job.id) for job in jobs]
 
     def _pace(self, conn: Connection, model: str, plan: str) -> Pace:
         return self._paces.get((model, plan), lambda: outlook.learn(lines.ratios(conn, model, plan, _ATTEMPTS)))
+
+
+def _rivals(gpus: Sequence[Gpu], plan: str) -> set[str]:
+    """The plans whose jobs the workers that run `plan` run too, itself included."""
+    return {plan}.union(*(gpu.info.plans for gpu in gpus if plan in gpu.info.plans))

@@ -1,17 +1,22 @@
 """The GPUs and their workers: registration, samples, drain and resume."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from scheduler import drains
+from sqlalchemy import Connection, Row
+
+from scheduler import drains, placement
 from scheduler.drains import REASON_MAX_CHARS, DrainOrder, DrainPreview
 from scheduler.errors import NotFound
 from scheduler.hangs import WorkerLook
 from scheduler.leases import Leases
+from scheduler.offers import loads
 from scheduler.policy import Policy
 from scheduler.records import Gpu, GpuInfo, GpuSample, ServedModel, Worker
-from scheduler.states import DrainMode, GpuState, OnDeadline
+from scheduler.states import DrainMode, GpuState, OnDeadline, Stage
+from scheduler.store import checkpoints, eventlog, machines, reads
 from scheduler.store import drains as drain_rows
-from scheduler.store import machines
 from scheduler.store.database import Database
 from scheduler.upkeep import Upkeep
 from scheduler.wakeup import JOBS_WAITING, Wakeup
@@ -49,9 +54,35 @@ class Fleet:
         with self._database.write() as conn:
             gpu = machines.lock_gpu(conn, worker.gpu_id)  # or a drain could settle while this commits
             now = self._database.now(conn)
+            self._resize(conn, gpu, worker)
             machines.upsert_worker(conn, worker, now)
             drain_rows.reopen(conn, gpu, now)
         self._wakeup.notify(JOBS_WAITING)
+
+    def _resize(self, conn: Connection, gpu: Row[Any], worker: Worker) -> None:
+        """Have a worker's open leases hold what they need beside what it holds from now on.
+
+        A job under the plan that it has loaded now needs nothing for loading any more, and one that has not begun needs
+        what it is going to load. One that has begun under another plan is done, and only not told of yet: nothing is
+        added to it. Leases before workers, as a report does.
+        """
+        before = machines.worker(conn, worker.id)
+        if before is None or (before.plan, before.resident_bytes) == (worker.plan, worker.resident_bytes):
+            return
+        served = {name: replace(model, held=None) for name, model in reads.models(conn).items()}
+        sizes = loads(worker, served, gpu.plans)
+        block = self._policy.memory_class_bytes
+        for lease in machines.claimed_by(conn, worker.id, gpu.id):
+            load = sizes.get((lease.model, lease.plan))
+            if load is None:
+                continue
+            need = lease.memory_class * block
+            loaded = (lease.model, lease.plan) == (worker.model, worker.plan)
+            if loaded or lease.stage == Stage.LOADING:
+                size = need + max(0, load)
+            else:
+                size = min(lease.reserved_bytes, placement.reserved_bytes(need, load, block))
+            machines.reserve(conn, lease.job_id, size)
 
     def touch_worker(self, worker_id: str) -> bool:
         """Record a sign of life; False when the worker was given up meanwhile and must register again."""
@@ -66,6 +97,12 @@ class Fleet:
         self.upkeep.settle_drains()
         self._wakeup.notify(JOBS_WAITING)
         return jobs
+
+    def worker_worn(self, worker_id: str, gpu_id: str, reason: str) -> None:
+        """Put on record that a worker process gives way to a new one, because it is no good any more."""
+        with self._database.write() as conn:
+            data = {"worker": worker_id, "reason": reason}
+            eventlog.append(conn, "worker.worn", gpu_id, self._database.now(conn), data=data)
 
     def look_at_worker(self, gpu_id: str, worker_id: str) -> WorkerLook:
         """Return a worker's signs of life, for `hangs.WorkerWatch`; it only reads."""
@@ -131,8 +168,8 @@ class Fleet:
         """Return what `drain_all` would do to each GPU and its jobs, and change nothing; raises what it raises."""
         order = order.checked()
         with self._database.read() as conn:
-            now = self._database.now(conn)
-        return [drains.preview(gpu, order, now) for gpu in self._some(gpu_ids)]
+            now, saved_at = self._database.now(conn), checkpoints.saved_at(conn, gpu_ids)
+        return [drains.preview(gpu, order, now, saved_at) for gpu in self._some(gpu_ids)]
 
     def resume(self, gpu_id: str, actor: str) -> Gpu:
         """Make a GPU `active` again, whatever took it out; raises `NotFound`."""

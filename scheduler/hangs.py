@@ -1,12 +1,16 @@
 """Workers that have to be replaced: heard, but stuck in a job; or alive as a process, but heard no longer. No I/O.
 
+A worker runs the leases of one lane one after another. One that waits for its turn is as stuck as the one before it.
+
 Times are seconds since 1970, by the database's clock.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scheduler.policy import Policy
 from scheduler.records import JobError, Progress
+from scheduler.states import Stage
 
 WORKER_HUNG = "worker_hung"
 _SILENT_LEASES = 3.0  # lease times of silence after which a process that lives is taken for stuck
@@ -19,6 +23,7 @@ class Stint:
     job_id: str
     gpu_id: str
     worker_id: str
+    lane: int
     predicted_seconds: float
     expires_at: float
     release_requested_at: float | None
@@ -56,16 +61,26 @@ class Vigil:
         return self._began_at
 
 
-def why_hung(stint: Stint, policy: Policy, now: float, since: float, *, grace_seconds: float = 0.0) -> str | None:
+def why_hung(
+    stint: Stint,
+    policy: Policy,
+    now: float,
+    since: float,
+    *,
+    beside: Iterable[Stint] = (),
+    grace_seconds: float = 0.0,
+) -> str | None:
     """Say why an attempt counts as hung, None while it does not; what was before `since` does not count.
 
     It hangs when it has made no progress, or has not given back a job that it was asked for, for as long as
-    `Policy.hang_after_seconds` says and `grace_seconds` more. An attempt whose lease has run out is lost, not hung.
+    `Policy.hang_after_seconds` says and `grace_seconds` more. One that still loads may be waiting for another one
+    `beside` it, of its worker and lane, whose progress then counts as its own. An attempt whose lease has run out is
+    lost, not hung.
     """
     if stint.expires_at < now:
         return None
     limit = policy.hang_after_seconds(stint.predicted_seconds, stint.progress.steps)
-    idle = now - max(stint.progress_at, since)
+    idle = now - max(_progress_at(stint, beside), since)
     if idle > limit + grace_seconds:
         at = f"{stint.progress.stage.value}, step {stint.progress.step} of {stint.progress.steps}"
         return f"no progress for {idle:.0f} s, limit {limit:.0f} s, at {at}"
@@ -74,6 +89,13 @@ def why_hung(stint: Stint, policy: Policy, now: float, since: float, *, grace_se
         if waited > limit + grace_seconds:
             return f"the job was not given back within {waited:.0f} s, limit {limit:.0f} s"
     return None
+
+
+def _progress_at(stint: Stint, beside: Iterable[Stint]) -> float:
+    if stint.progress.stage is not Stage.LOADING:
+        return stint.progress_at
+    lane = (each for each in beside if (each.worker_id, each.lane) == (stint.worker_id, stint.lane))
+    return max((each.progress_at for each in lane), default=stint.progress_at)
 
 
 class WorkerWatch:
@@ -95,7 +117,7 @@ class WorkerWatch:
         if look.condemned is not None:
             return JobError(WORKER_HUNG, look.condemned)
         for stint in look.stints:
-            if (why := why_hung(stint, self._policy, look.at, since)) is not None:
+            if (why := why_hung(stint, self._policy, look.at, since, beside=look.stints)) is not None:
                 return JobError(WORKER_HUNG, why)
         if self._heard_at is None:  # it has not registered yet
             return None

@@ -7,16 +7,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
+from scheduler import held, relocating
 from scheduler.errors import LeaseLost
+from scheduler.footprints import Footprints
 from scheduler.policy import Policy
-from scheduler.records import JobError, Lease, Measured, Progress, Result
+from scheduler.records import Checkpoint, JobError, Lease, Measured, Progress, Result
 from scheduler.states import Directive, JobStatus, Outcome
+from scheduler.store import checkpoints, notices, transitions
 from scheduler.store import schema as s
-from scheduler.store import transitions
 from scheduler.store.database import Database
 from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
 
 WORKER_LOST = JobError("worker_lost", "the worker died or fell silent")
+CHECKPOINT_DISCARDED = "checkpoint_discarded"  # the code of a notice
+_ACTOR = "scheduler"
 
 _HELD = (
     select(s.job_states.c.cancel_requested_at, s.leases.c.release_requested_at)
@@ -28,14 +32,21 @@ _HELD = (
 class Leases:
     """The worker's side of the queue. Each method raises `LeaseLost` once the lease is not the job's own."""
 
-    def __init__(self, database: Database, policy: Policy, wakeup: Wakeup) -> None:
+    def __init__(self, database: Database, policy: Policy, wakeup: Wakeup, footprints: Footprints) -> None:
         self._database = database
         self._policy = policy
         self._wakeup = wakeup
+        self._footprints = footprints
 
-    def report(self, lease: Lease, progress: Progress) -> Directive:
-        """Extend the lease and record progress; returns what the worker is to do."""
+    def report(self, lease: Lease, progress: Progress, checkpoint: Checkpoint | None = None) -> Directive:
+        """Extend the lease and record progress; returns what the worker is to do.
+
+        `checkpoint`, stored by now, is what the next attempt would go on from, unless this one has named a later step.
+        """
+        chain = transitions.REPORT if checkpoint is None else transitions.REPORT_SAVED
+        saved = {} if checkpoint is None else checkpoints.named(checkpoint)
         values = {
+            **saved,
             **_named(lease),
             "stage": progress.stage.value,
             "step": progress.step,
@@ -43,27 +54,27 @@ class Leases:
             "lease_seconds": self._policy.lease_seconds,
         }
         with self._database.trip() as trip:
-            held = trip.commit(transitions.REPORT, values)
-        if held is None:
+            known = trip.commit(chain, values)
+        if known is None:
             raise transitions.lost(lease.job_id, lease.fence)
         self._wakeup.notify(job_topic(lease.job_id))
-        return _directive(held)
+        return _directive(known)
 
     def directive(self, lease: Lease) -> Directive:
         """Return what the worker is to do, without extending the lease: it only reads."""
         with self._database.read() as conn:
-            held = conn.execute(_HELD, {"id": lease.job_id, "fence": lease.fence}).one_or_none()
-        if held is None:
+            known = conn.execute(_HELD, {"id": lease.job_id, "fence": lease.fence}).one_or_none()
+        if known is None:
             raise transitions.lost(lease.job_id, lease.fence)
-        return _directive(held)
+        return _directive(known)
 
     def succeed(self, lease: Lease, result: Result, measured: Measured) -> JobStatus:
         """Publish the result; a cancel that was asked for in time wins. Returns how the job ended."""
         values = {
             **_named(lease),
             **{name: getattr(result, name) for name in Result.__dataclass_fields__},
-            "vram_peak_bytes": measured.vram_peak_bytes,
-            "run_seconds": measured.run_seconds,
+            **transitions.measures(measured),
+            "lane": lease.lane,
             "event": json.dumps({"lease": lease.fence}),
         }
         with self._database.trip() as trip:
@@ -82,22 +93,107 @@ class Leases:
             transitions.fail(conn, lease.job_id, lease.fence, error, now, measured=measured)
         self._announce(lease.job_id)
 
-    def retry(self, lease: Lease, error: JobError, measured: Measured | None = None) -> JobStatus:
-        """Give the job back after an error, with backoff, or fail it when its attempts are used up."""
+    def retry(
+        self,
+        lease: Lease,
+        error: JobError,
+        measured: Measured | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+    ) -> JobStatus:
+        """Give the job back after an error, with backoff, or fail it when its attempts are used up.
+
+        It will go on from `checkpoint`, or from what was named last.
+        """
         with self._database.write() as conn:
             state = transitions.held(conn, lease.job_id, lease.fence)
             status = self._give_back(conn, state, Outcome.RETRIED, error, measured)
+            if checkpoint is not None and status is JobStatus.QUEUED:
+                checkpoints.keep(conn, lease.job_id, lease.fence, checkpoint, self._database.now(conn))
         self._announce(lease.job_id)
         return status
 
-    def release(self, lease: Lease) -> JobStatus:
-        """Give the job back unharmed (shutdown, drain): no attempt is burned, no wait added."""
-        status = self._release(lease.job_id, lease.fence)
+    def numerical_failure(
+        self,
+        lease: Lease,
+        error: JobError,
+        measured: Measured | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+    ) -> JobStatus:
+        """Do what `retry` does; `error`'s code is `numerical_error`. A model that fails so repeatedly is held.
+
+        Repeatedly means its last three runs, of at least two jobs: no device, and no single job, is to blame then.
+        """
+        status = self.retry(lease, error, measured, checkpoint=checkpoint)
+        with self._database.read() as conn:  # it looks at many attempts, which nobody should have to wait for
+            failing = held.keeps_failing(conn, lease.model) and not held.is_held(conn, lease.model)
+        if failing:
+            with self._database.write() as conn:
+                reason = f"its last runs have all failed by their numbers: {error.message}"
+                held.hold(conn, lease.model, reason, _ACTOR, self._database.now(conn))
+            self._wakeup.notify(JOBS_WAITING)
+        return status
+
+    def out_of_memory(
+        self, lease: Lease, measured: Measured | None, *, checkpoint: Checkpoint | None = None, stage: str
+    ) -> JobStatus:
+        """Move the job to a leaner plan or a larger GPU, at once and at no attempt; fail it when there is none left.
+
+        What it had, and was not enough, is remembered for later predictions. `stage` is where it failed.
+        """
+        predictor = self._footprints.current()
+        with self._database.write() as conn:
+            state = transitions.held(conn, lease.job_id, lease.fence)
+            now = self._database.now(conn)
+            relocating.observe(conn, lease, measured, now)
+            if state.cancel_requested_at is not None:
+                transitions.cancelled(conn, lease.job_id, lease.fence, now, measured=measured)
+                status = JobStatus.CANCELLED
+            else:
+                status = relocating.move(
+                    conn, lease, state,
+                    measured=measured, checkpoint=checkpoint, stage=stage,
+                    predictor=predictor, policy=self._policy, now=now,
+                )  # fmt: skip
+        self._announce(lease.job_id)
+        return status
+
+    def resumed(self, lease: Lease, step: int) -> None:
+        """Note that this attempt goes on from a checkpoint, after `step` steps."""
+        with self._database.write() as conn:
+            transitions.held(conn, lease.job_id, lease.fence)
+            transitions.resumed(conn, lease.job_id, lease.fence, step)
+        self._wakeup.notify(job_topic(lease.job_id))
+
+    def discard_checkpoint(self, lease: Lease, reason: str) -> None:
+        """Forget what earlier attempts have left, because this one cannot go on from it; the job says so."""
+        with self._database.write() as conn:
+            transitions.held(conn, lease.job_id, lease.fence)
+            now = self._database.now(conn)
+            transitions.discard_checkpoint(conn, lease.job_id, lease.fence, reason, now)
+            notices.append(conn, lease.job_id, CHECKPOINT_DISCARDED, f"{reason}; the job starts anew", now)
+        self._wakeup.notify(job_topic(lease.job_id))
+
+    def notice(self, lease: Lease, code: str, message: str) -> None:
+        """Have the job tell its caller something: a stable code, and one line. The last 20 are kept."""
+        with self._database.write() as conn:
+            transitions.held(conn, lease.job_id, lease.fence)
+            notices.append(conn, lease.job_id, code, message, self._database.now(conn))
+        self._wakeup.notify(job_topic(lease.job_id))
+
+    def release(
+        self, lease: Lease, *, checkpoint: Checkpoint | None = None, measured: Measured | None = None
+    ) -> JobStatus:
+        """Give the job back unharmed (shutdown, drain, preemption): no attempt is burned, no wait added."""
+        status = self._release(lease.job_id, lease.fence, checkpoint, measured)
         if status is None:
             raise transitions.lost(lease.job_id, lease.fence)
         return status
 
-    def _release(self, job_id: str, fence: int) -> JobStatus | None:
+    def _release(
+        self, job_id: str, fence: int, checkpoint: Checkpoint | None = None, measured: Measured | None = None
+    ) -> JobStatus | None:
         """Give a job back; None when the lease is not its own any more."""
         with self._database.write() as conn:
             try:
@@ -107,11 +203,14 @@ class Leases:
             now = self._database.now(conn)
             if state.cancel_requested_at is None:
                 transitions.requeue(
-                    conn, job_id, fence, now, outcome=Outcome.RELEASED, not_before=0.0, burn_attempt=False
-                )
+                    conn, job_id, fence, now,
+                    outcome=Outcome.RELEASED, not_before=0.0, burn_attempt=False, measured=measured,
+                )  # fmt: skip
+                if checkpoint is not None:
+                    checkpoints.keep(conn, job_id, fence, checkpoint, now)
                 status = JobStatus.QUEUED
             else:
-                transitions.cancelled(conn, job_id, fence, now)
+                transitions.cancelled(conn, job_id, fence, now, measured=measured)
                 status = JobStatus.CANCELLED
         self._announce(job_id)
         return status
@@ -197,8 +296,8 @@ def _named(lease: Lease) -> dict[str, Any]:
     return {"job_id": lease.job_id, "fence": lease.fence, "worker_id": lease.worker_id}
 
 
-def _directive(held: Any) -> Directive:
+def _directive(known: Any) -> Directive:
     """A cancel goes before a release: the job need not come back."""
-    if held.cancel_requested_at is not None:
+    if known.cancel_requested_at is not None:
         return Directive.CANCEL
-    return Directive.CONTINUE if held.release_requested_at is None else Directive.RELEASE
+    return Directive.CONTINUE if known.release_requested_at is None else Directive.RELEASE

@@ -8,7 +8,7 @@ goes by its rank, also before a claim has noticed; so the work ahead of it is th
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -56,7 +56,10 @@ class Ladder:
 
 
 class Lines:
-    """The lines of all models and plans. Thread-safe."""
+    """The lines of all models and plans. Thread-safe.
+
+    Jobs of several plans that the same GPUs run stand in one line.
+    """
 
     def __init__(self) -> None:
         self._ladders: Remembered[tuple[str, str], Ladder] = Remembered(_LADDER_SECONDS)
@@ -65,28 +68,28 @@ class Lines:
         self,
         conn: Connection,
         model: str,
-        plan: str,
+        plans: Collection[str],
         jobs: Sequence[Job],
         now: float,
         deferred: Sequence[Deferred] = (),
     ) -> list[Standing]:
-        """Return where each of these queued jobs of one model and plan stands, from one look at the line.
+        """Return where each of these queued jobs of one model stands, among those of these plans, from one look.
 
         `deferred` are the jobs, of all models, that are to join their lines, up to the last one asked about.
         """
         all_known = len(deferred) < lines.MOST
-        ours = [one for one in deferred if (one.model, one.plan) == (model, plan)]
+        ours = [one for one in deferred if one.model == model and one.plan in plans]
         due = [one.ready for one in ours if one.not_before <= now]
         sooner = [(one.not_before, one.ready.job_id) for one in ours if one.not_before > now]
-        view = (_asked if len(jobs) == 1 else _read)(conn, model, plan, due)
+        view = (_asked if len(jobs) == 1 else _read)(conn, model, plans, due)
 
         def standing(rank: float, job_id: str) -> Standing:
             (ahead, seconds, longest), first = view(rank, job_id)
             exact = ahead < EXACT_PLACES
             if not exact:
-                ladder = self._ladders.get((model, plan), lambda: Ladder(lines.rungs(conn, model, plan, RUNG_STEP)))
-                estimated, estimated_seconds = ladder.ahead(rank, job_id)
-                ahead, seconds = max(ahead, estimated), max(seconds, estimated_seconds)
+                estimated = [self._ladder(conn, model, plan).ahead(rank, job_id) for plan in plans]
+                ahead = max(ahead, sum(jobs for jobs, _ in estimated))
+                seconds = max(seconds, sum(part for _, part in estimated))
             return Standing(ahead, exact and all_known, Work(first, max(0.0, seconds - sum(first)), longest))
 
         def behind_the_line(job: Job) -> Standing:
@@ -96,25 +99,33 @@ class Lines:
 
         return [behind_the_line(job) if job.not_before > now else standing(job.rank, job.id) for job in jobs]
 
+    def _ladder(self, conn: Connection, model: str, plan: str) -> Ladder:
+        return self._ladders.get((model, plan), lambda: Ladder(lines.rungs(conn, model, plan, RUNG_STEP)))
 
-def _asked(conn: Connection, model: str, plan: str, due: Sequence[Ready]) -> View:
+
+def _asked(conn: Connection, model: str, plans: Collection[str], due: Sequence[Ready]) -> View:
     """The line as the database counts it, and the jobs that are due."""
     joining = _count(due)
 
     def before(rank: float, job_id: str) -> Before:
-        ready = lines.ahead(conn, model, plan, rank, job_id)
-        (jobs, seconds, longest), _ = joining(rank, job_id)
-        total = Ahead(ready.jobs + jobs, ready.seconds + seconds, max(ready.longest, longest))
+        parts = [lines.ahead(conn, model, plan, rank, job_id) for plan in plans]
+        parts.append(joining(rank, job_id)[0])
+        jobs, seconds, longest = zip(*parts, strict=True)
+        total = Ahead(sum(jobs), sum(seconds), max(longest))
         if not 0 < total.jobs <= lines.FEW:
             return total, []
-        return total, _count([*lines.first(conn, model, plan, lines.FEW), *due])(rank, job_id)[1]
+        return total, _count([*_first(conn, model, plans, lines.FEW), *due])(rank, job_id)[1]
 
     return before
 
 
-def _read(conn: Connection, model: str, plan: str, due: Sequence[Ready]) -> View:
+def _read(conn: Connection, model: str, plans: Collection[str], due: Sequence[Ready]) -> View:
     """The line read once, and the jobs that are due: for many jobs cheaper than to count for each."""
-    return _count([*lines.first(conn, model, plan, lines.MOST), *due])
+    return _count([*_first(conn, model, plans, lines.MOST), *due])
+
+
+def _first(conn: Connection, model: str, plans: Collection[str], most: int) -> list[Ready]:
+    return [ready for plan in plans for ready in lines.first(conn, model, plan, most)]
 
 
 def _count(jobs: Sequence[Ready]) -> View:

@@ -12,10 +12,18 @@ METADATA_MAX_CHARS = 512
 PRIORITY_MIN, PRIORITY_MAX = 0.01, 100.0
 SEED_MAX = 2**32 - 1  # torch's CPU generator uses 32 bits
 
+STANDARD = "standard"  # every step computed in full
+FAST = "fast"  # attention outputs are reused over neighbouring steps: an approximation
+PRESETS = (STANDARD, FAST)
+
 
 @dataclass(frozen=True, slots=True)
 class VideoParams:
-    """What to generate, in diffusers' words. `width` and `height` in pixels, `target_fps` in frames per second."""
+    """What to generate, in diffusers' words. `width` and `height` in pixels, `target_fps` in frames per second.
+
+    `preset` names an approximation, or none; `allow_int8` lets the job run with int8 weights where nothing else fits.
+    Both change pixels, and so are the caller's choice.
+    """
 
     width: int
     height: int
@@ -25,6 +33,13 @@ class VideoParams:
     target_fps: int
     seed: int
     negative_prompt: str | None = None
+    preset: str = STANDARD
+    allow_int8: bool = False
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step runs both halves, without the prompt and with it."""
+        return self.guidance_scale > 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as plain JSON values."""
@@ -80,6 +95,8 @@ class Limits:
             limit: Range = getattr(self, field.name)
             limit.check(field.name, getattr(params, field.name))
         check_text("negative_prompt", params.negative_prompt or "")
+        if params.preset not in PRESETS:
+            raise InvalidParameter("preset", f"must be one of {', '.join(PRESETS)}, not {params.preset[:80]!r}")
 
 
 def check_text(field: str, text: str, *, required: bool = False, max_chars: int = PROMPT_MAX_CHARS) -> None:

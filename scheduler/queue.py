@@ -13,11 +13,13 @@ from scheduler.claiming import Claims
 from scheduler.errors import InvalidState, NoModel
 from scheduler.explain import QueueInfo
 from scheduler.explainer import Explainer
+from scheduler.footprints import Footprints
 from scheduler.offers import offers
 from scheduler.params import VideoParams
 from scheduler.placement import Offer
 from scheduler.policy import Policy
 from scheduler.records import Attempt, Gpu, Job, JobError, Lease, NewJob, ServedModel
+from scheduler.replanning import Replanner
 from scheduler.states import JobStatus
 from scheduler.store import machines, reads, transitions
 from scheduler.store import schema as s
@@ -29,13 +31,15 @@ from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
 class Queue:
     """The durable queue as callers and claiming workers see it. Thread-safe; each method is one transaction."""
 
-    def __init__(self, database: Database, policy: Policy, wakeup: Wakeup) -> None:
+    def __init__(self, database: Database, policy: Policy, wakeup: Wakeup, footprints: Footprints) -> None:
         self._database = database
         self._policy = policy
         self._wakeup = wakeup
+        self._footprints = footprints
         self._claims = Claims(database, policy, wakeup)
-        self._submissions = Submissions(database, policy)
-        self._explainer = Explainer(database, policy, self._recent_gpus)
+        self._submissions = Submissions(database, policy, footprints)
+        self._explainer = Explainer(database, policy, footprints, self._recent_gpus)
+        self._replanner = Replanner(database, policy, wakeup, footprints, self._recent_gpus)
 
     def submit(self, new: NewJob) -> Submitted:
         """Commit `new` to the queue, or return the job its idempotency key made before.
@@ -53,9 +57,18 @@ class Queue:
         self._wakeup.notify(JOBS_WAITING)
         return answers
 
-    def claim(self, worker_id: str, gpu_id: str, free_bytes: int) -> Lease | None:
+    def claim(
+        self,
+        worker_id: str,
+        gpu_id: str,
+        free_bytes: int,
+        *,
+        lane: int = 0,
+        shape: str | None = None,
+        plan: str | None = None,
+    ) -> Lease | None:
         """Lease the best job that may start now to a worker, or None: see `Claims.claim`."""
-        return self._claims.claim(worker_id, gpu_id, free_bytes)
+        return self._claims.claim(worker_id, gpu_id, free_bytes, lane=lane, shape=shape, plan=plan)
 
     def get(self, job_id: str) -> Job:
         """Return a job; raises `NotFound`."""
@@ -94,10 +107,11 @@ class Queue:
         return self._explainer.explain(jobs)
 
     def quote(self, model: str, params: VideoParams) -> list[Offer]:
-        """Return each GPU's footprint and capacity for such a job; raises `NoModel`."""
+        """Return the footprint and the capacity for such a job on each GPU, under each plan; raises `NoModel`."""
+        predictor = self._footprints.current()
         with self._database.read() as conn:
             served, gpus = reads.models(conn), self._recent_gpus(conn, self._database.now(conn))
-        found = offers(served.get(model), gpus, params)
+        found = offers(served.get(model), gpus, params, predictor)
         if not found:
             raise NoModel(f"no GPU serves {model} at present")
         return found
@@ -129,6 +143,14 @@ class Queue:
             refused = transitions.refuse_queued(conn, job_id, error, self._database.now(conn))
         self._wakeup.notify(job_topic(job_id))
         return refused
+
+    def replan(self, job_id: str) -> bool:
+        """Give a queued job the fastest plan that fits the fleet now; False where there is none."""
+        return self._replanner.replan(job_id)
+
+    def feed_idle_workers(self) -> list[str]:
+        """Replan jobs for workers that nothing queued fits; returns the jobs: see `Replanner.feed_idle_workers`."""
+        return self._replanner.feed_idle_workers()
 
     def _recent_gpus(self, conn: Connection, now: float) -> list[Gpu]:
         """The fleet: a GPU that has been away for longer than the policy's memory no longer counts."""

@@ -15,6 +15,7 @@ and bounds nothing.
 
 import math
 
+from scheduler.footprint import Footprint
 from scheduler.policy import Order, Policy
 
 _GIB = 2**30
@@ -35,6 +36,14 @@ def rank(policy: Policy, *, job_weight: float, est_seconds: float, priority: flo
         return -virtual_at
     merit = job_weight if policy.order is Order.WEIGHTED else priority / est_seconds
     return math.log(merit) - virtual_at / policy.tau_seconds
+
+
+def place(policy: Policy, need: Footprint, *, priority: float, virtual_at: float) -> tuple[float, float]:
+    """Return the weight and the rank of a job that needs so much."""
+    job_weight = weight(need.seconds, need.vram_bytes, priority)
+    return job_weight, rank(
+        policy, job_weight=job_weight, est_seconds=need.seconds, priority=priority, virtual_at=virtual_at
+    )
 
 
 def overtaking_seconds(later_merit: float, earlier_merit: float, tau_seconds: float) -> float:

@@ -1,15 +1,20 @@
-"""The reaper: takes back what died, and ends what can never run. Any number may run at once."""
+"""The reaper: takes back what died, gives jobs the plan they can run with, and ends what can never run.
+
+Any number may run at once.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from sqlalchemy import select
 
 from scheduler import catalog
 from scheduler.errors import NoModel, NotFound
+from scheduler.explain import Blocker
 from scheduler.fleet import Fleet
 from scheduler.hangs import Vigil
 from scheduler.leases import Leases
+from scheduler.plans import PLANS
 from scheduler.policy import Policy
 from scheduler.queue import Queue
 from scheduler.records import JobError
@@ -32,6 +37,7 @@ class Reaped:
     drained_gpus: list[str] = field(default_factory=list)
     resumed_gpus: list[str] = field(default_factory=list)  # their drain was to last until now
     forgotten_gpus: list[str] = field(default_factory=list)
+    replanned_jobs: list[str] = field(default_factory=list)  # they go on with another plan
 
     def __bool__(self) -> bool:
         """Whether there was anything to do."""
@@ -70,30 +76,38 @@ class Reaper:
         expire = since == self._started_at or now - since >= self._policy.lease_seconds
         refuse = now - self._started_at >= self._policy.unschedulable_grace_seconds
         upkeep = self._fleet.upkeep
+        expired = self._leases.expire_silent() if expire else []
+        silent = self._fleet.drop_silent_workers() if expire else []
+        refused, replanned = self._settle_unschedulable(now) if refuse else ([], [])
         return Reaped(
-            expired_jobs=self._leases.expire_silent() if expire else [],
-            silent_workers=self._fleet.drop_silent_workers() if expire else [],
-            refused_jobs=self._refuse_unschedulable(now) if refuse else [],
+            expired_jobs=expired,
+            silent_workers=silent,
+            refused_jobs=refused,
             hung_jobs=upkeep.give_up_hung_workers(since),
             unreserved_jobs=upkeep.drop_stale_reservations() if expire else [],
             overdue_gpus=upkeep.enforce_deadlines(),
             drained_gpus=upkeep.settle_drains(),
             resumed_gpus=upkeep.resume_due(),
             forgotten_gpus=upkeep.forget_lost_gpus() if expire and refuse else [],
+            replanned_jobs=[*replanned, *(self._queue.feed_idle_workers() if expire else [])],
         )
 
-    def _refuse_unschedulable(self, now: float) -> list[str]:
-        """Refuse what has been hopeless for longer than the dead may stand beside the living in the books.
+    def _settle_unschedulable(self, now: float) -> tuple[list[str], list[str]]:
+        """Refuse or replan what has been hopeless for longer than the dead may stand beside the living in the books.
 
-        A worker that died with its supervisor holds its memory there until it counts as gone.
+        A worker that died with its supervisor holds its memory there until it counts as gone. Returns both as ids.
         """
         since = self._hopeless_since
         self._hopeless_since = {job_id: since.get(job_id, now) for job_id in self._hopeless()}
         lasting = [job_id for job_id, at in self._hopeless_since.items() if now - at > self._policy.worker_ttl_seconds]
-        return [job_id for job_id in lasting if self._refuse_if_hopeless(job_id)]
+        hopeless = {job_id: why for job_id in lasting if (why := self._why_hopeless(job_id)) is not None}
+        replanned = [job_id for job_id in hopeless if self._queue.replan(job_id)]
+        doomed = {job_id: why for job_id, why in hopeless.items() if job_id not in replanned}
+        refused = [job_id for job_id, why in doomed.items() if self._queue.refuse(job_id, why)]
+        return refused, replanned
 
     def _hopeless(self) -> list[str]:
-        """Jobs that no GPU of the fleet has room for, past the grace in which one may still register."""
+        """Jobs that no GPU of the fleet has room for under their plan, past the grace in which one may register."""
         states = s.job_states.c
         found: list[str] = []
         for model, plan, largest_class in self._room():
@@ -121,20 +135,21 @@ class Reaper:
         except NoModel:
             return
         for model in served.values():
-            architecture = catalog.architecture(model.architecture)
+            any_params = replace(catalog.architecture(model.architecture).defaults, allow_int8=True)
             try:
-                offers = self._queue.quote(model.id, architecture.defaults)
+                offers = self._queue.quote(model.id, any_params)
             except NoModel:  # its last GPU left longer ago than the policy remembers
                 offers = []
-            for plan in architecture.demand:
+            for plan in PLANS:
                 room = [offer.capacity_bytes for offer in offers if offer.footprint.plan == plan]
                 yield model.id, plan, max([0, *room]) // self._policy.memory_class_bytes
 
-    def _refuse_if_hopeless(self, job_id: str) -> bool:
+    def _why_hopeless(self, job_id: str) -> JobError | None:
+        """The error that a job would be refused with; None for one that can run after all, or is gone."""
         try:
             info = self._queue.explain(self._queue.get(job_id))
         except NotFound:  # deleted meanwhile
-            return False
-        if info is None or info.wait.code not in ("too_large", "no_gpu"):
-            return False
-        return self._queue.refuse(job_id, JobError("unschedulable", info.wait.message))
+            return None
+        if info is None or info.wait.code not in (Blocker.TOO_LARGE, Blocker.NO_GPU):
+            return None
+        return JobError("unschedulable", info.wait.message)

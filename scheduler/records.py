@@ -37,10 +37,46 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an attempt used. `vram_peak_bytes` is the process's peak; None where it was not measured."""
+    """What an attempt used; None where it was not measured.
+
+    `vram_peak_bytes` is the process's peak, `working_peak_bytes` what of it came with the job. `run_seconds` is
+    `fixed_seconds + steps * step_seconds`, where `steps` are those that this attempt ran: all but the ones that a
+    checkpoint had done. `sharing` is the largest number of jobs in one forward pass with it, itself included: with more
+    than one, peak and seconds are not the job's alone. `energy_joules` is its share of what the GPU used.
+    """
 
     vram_peak_bytes: int | None
     run_seconds: float
+    working_peak_bytes: int | None = None
+    steps: int | None = None
+    step_seconds: float | None = None
+    fixed_seconds: float | None = None
+    sharing: int = 1
+    energy_joules: float | None = None
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stored state of a denoising run: the blob `key` holds the latents after `step` steps.
+
+    `fingerprint` says of what run they are (`workers.checkpoints`); only a run with the same may go on from them.
+    """
+
+    key: str
+    step: int
+    fingerprint: str
+    plan: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a job tells its caller beside its state: a stable code and one line."""
+
+    at: float
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +92,7 @@ class Result:
     num_frames: int
     fps: int
     duration_seconds: float
+    preview_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +116,7 @@ class Job:
     image_key: str
     priority: float
     footprint: Footprint
+    plan_reason: str  # why that plan
     weight: float
     virtual_at: float  # the submit time that the rank goes by
     rank: float
@@ -92,6 +130,9 @@ class Job:
     ready_at: float  # when it could first be claimed, or will be
     cancel_requested: bool
     gpu_id: str | None
+    resumed_from_step: int | None  # of the last attempt
+    checkpoint_step: int | None  # what a next attempt would go on from
+    notices: tuple[Notice, ...]
     measured: Measured | None
     error: JobError | None
     result: Result | None
@@ -102,7 +143,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's right to one attempt. `fence` grows with each lease of the job and guards every write."""
+    """A worker's right to one attempt. `fence` grows with each lease of the job and guards every write.
+
+    A worker's leases in one `lane` run one after another, so the ledger counts the largest of them; lanes add up.
+    `checkpoint` is what an earlier attempt left to go on from.
+    """
 
     job_id: str
     fence: int
@@ -115,6 +160,8 @@ class Lease:
     prompt: str
     params: VideoParams
     image_key: str
+    lane: int = 0
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +173,11 @@ class Attempt:
     gpu_id: str
     worker_id: str
     plan: str
+    shape: str
+    gpu_kind: str
     predicted_vram_bytes: int
     predicted_seconds: float
+    resumed_from_step: int | None
     started_at: float
     ended_at: float | None
     outcome: Outcome | None
@@ -137,17 +187,21 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model some worker can run: `id` as callers name it, `architecture` as the catalog knows it."""
+    """A model some worker can run: `id` as callers name it, `architecture` as the catalog knows it.
+
+    `held` says why its jobs wait, whatever GPU they could have; None while they do not.
+    """
 
     id: str
     architecture: str
     weights_bytes: int
     fingerprint: str
+    held: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GpuInfo:
-    """What a supervisor registers: the GPU, and the `model` and `plan` its worker runs there.
+    """What a supervisor registers: the GPU, and the `model` and `plans` its workers run there, the fastest plan first.
 
     `headroom_bytes` is never given to a job.
     """
@@ -157,7 +211,7 @@ class GpuInfo:
     model: str
     kind: str
     name: str
-    plan: str
+    plans: tuple[str, ...]
     total_bytes: int
     headroom_bytes: int
 
@@ -188,6 +242,7 @@ class Worker:
     resident_bytes: int
     ready: bool
     can_load: tuple[str, ...] = ()
+    plan: str | None = None  # whose weights it holds; None: none, they are unloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +252,7 @@ class OpenLease:
     job_id: str
     fence: int
     worker_id: str
+    lane: int
     reserved_bytes: int
     started_at: float
     predicted_seconds: float
@@ -251,5 +307,9 @@ class Gpu:
 
     @property
     def reserved_bytes(self) -> int:
-        """What the ledger has given away: resident processes and open leases."""
-        return sum(w.resident_bytes for w in self.workers) + sum(x.reserved_bytes for x in self.leases)
+        """What the ledger has given away: resident processes and open leases, those of one lane once."""
+        lanes: dict[tuple[str, int], int] = {}
+        for lease in self.leases:
+            lane = (lease.worker_id, lease.lane)
+            lanes[lane] = max(lanes.get(lane, 0), lease.reserved_bytes)
+        return sum(w.resident_bytes for w in self.workers) + sum(lanes.values())

@@ -10,6 +10,7 @@ from scheduler.control import QueueControl
 from scheduler.errors import StoreUnreachable
 from scheduler.events import Events
 from scheduler.fleet import Fleet
+from scheduler.footprints import Footprints
 from scheduler.leases import Leases
 from scheduler.policy import Policy
 from scheduler.pruner import Pruner
@@ -29,6 +30,7 @@ class Scheduler:
     database: Database
     blobs: BlobStore
     wakeup: Wakeup
+    footprints: Footprints
     queue: Queue
     leases: Leases
     fleet: Fleet
@@ -50,13 +52,15 @@ class Scheduler:
     @classmethod
     def assemble(cls, database: Database, blobs: BlobStore, wakeup: Wakeup, policy: Policy) -> Self:
         """Return the services on a migrated database, under `policy`."""
-        queue = Queue(database, policy, wakeup)
-        leases = Leases(database, policy, wakeup)
+        footprints = Footprints(database)
+        queue = Queue(database, policy, wakeup, footprints)
+        leases = Leases(database, policy, wakeup, footprints)
         fleet = Fleet(database, policy, wakeup, leases)
         return cls(
             database=database,
             blobs=blobs,
             wakeup=wakeup,
+            footprints=footprints,
             queue=queue,
             leases=leases,
             fleet=fleet,

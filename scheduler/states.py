@@ -39,6 +39,14 @@ class Outcome(StrEnum):
     EXPIRED = "expired"  # the worker died or fell silent
 
 
+class Source(StrEnum):
+    """Where an observation of a footprint comes from."""
+
+    CALIBRATION = "calibration"
+    ATTEMPT = "attempt"
+    OUT_OF_MEMORY = "out_of_memory"  # a lower bound only
+
+
 class GpuState(StrEnum):
     """A GPU's administrative state (Slurm's words for drain)."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from scheduler import placement, rank
 from scheduler.errors import IdempotencyMismatch, NoModel, QueueFull, SchedulerError
+from scheduler.footprints import Footprints, Predictor
 from scheduler.grouping import GroupCommit
 from scheduler.offers import offers
 from scheduler.policy import Policy
@@ -34,9 +35,10 @@ class Submitted:
 class Submissions:
     """Submits of many threads."""
 
-    def __init__(self, database: Database, policy: Policy) -> None:
+    def __init__(self, database: Database, policy: Policy, footprints: Footprints) -> None:
         self._database = database
         self._policy = policy
+        self._footprints = footprints
         # A store that cannot be used is everybody's trouble, and a commit whose answer was lost is not tried again.
         self._group = GroupCommit(
             self._commit, is_shared=lambda error: isinstance(error, SchedulerError), largest=_LARGEST_GROUP
@@ -54,6 +56,7 @@ class Submissions:
         return self._group.answers(new)
 
     def _commit(self, new: Sequence[NewJob]) -> list[Submitted | Exception]:
+        predictor = self._footprints.current()
         with self._database.trip() as trip:
             now, fleet = submission.begin(
                 trip,
@@ -76,7 +79,7 @@ class Submissions:
                     full = full or self._full(submission.Counter(trip))
                     answers.append(full)
                     continue
-                answer = self._ranked(one, fleet, clocks.get(one.tenant), now)
+                answer = self._ranked(one, fleet, predictor, clocks.get(one.tenant), now)
                 answers.append(answer)
                 if isinstance(answer, Job):
                     made[one.id] = answer
@@ -85,19 +88,22 @@ class Submissions:
             submission.insert(trip, [(one, made[one.id]) for one in new if one.id in made], clocks.values())
         return [self._answer(answer, made) for answer in answers]
 
-    def _ranked(self, new: NewJob, fleet: Fleet, clock: TenantClock | None, now: float) -> Job | SchedulerError:
+    def _ranked(
+        self, new: NewJob, fleet: Fleet, predictor: Predictor, clock: TenantClock | None, now: float
+    ) -> Job | SchedulerError:
         """The job as it goes into the queue, or why it cannot."""
         policy = self._policy
-        offered = offers(fleet.models.get(new.model), fleet.gpus, new.params)
+        offered = offers(fleet.models.get(new.model), fleet.gpus, new.params, predictor)
         if not offered:
             return NoModel(f"no GPU serves {new.model} at present")
         try:
-            best = placement.choose(offered, policy.memory_class_bytes).footprint
+            choice = placement.choose(offered, policy.memory_class_bytes)
         except SchedulerError as error:
             return error
-        weight = rank.weight(best.seconds, best.vram_bytes, new.priority)
+        best = choice.offer.footprint
         ready_at = max(now, new.not_before)
         virtual_at = clock.submitted(now, ready_at, best.seconds) if clock else ready_at
+        weight, place = rank.place(policy, best, priority=new.priority, virtual_at=virtual_at)
         return Job(
             id=new.id,
             tenant=new.tenant,
@@ -108,15 +114,10 @@ class Submissions:
             image_key=new.image_key,
             priority=new.priority,
             footprint=best,
+            plan_reason=choice.reason,
             weight=weight,
             virtual_at=virtual_at,
-            rank=rank.rank(
-                policy,
-                job_weight=weight,
-                est_seconds=best.seconds,
-                priority=new.priority,
-                virtual_at=virtual_at,
-            ),
+            rank=place,
             memory_class=placement.memory_class(best.working_bytes, policy.memory_class_bytes),
             status=JobStatus.QUEUED,
             version=(1, 0),
@@ -127,6 +128,9 @@ class Submissions:
             ready_at=ready_at,
             cancel_requested=False,
             gpu_id=None,
+            resumed_from_step=None,
+            checkpoint_step=None,
+            notices=(),
             measured=None,
             error=None,
             result=None,

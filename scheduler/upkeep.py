@@ -35,9 +35,11 @@ class Upkeep:
         with self._database.read() as conn:
             now = self._database.now(conn)
             idle = machines.idle_stints(conn, now - self._policy.hang_seconds)
+            beside = {each.worker_id: machines.vital_signs(conn, each.gpu_id, each.worker_id)[2] for each in idle}
         jobs: list[str] = []
         for stint in idle:
-            why = hangs.why_hung(stint, self._policy, now, since, grace_seconds=self._policy.lease_seconds)
+            grace = self._policy.lease_seconds
+            why = hangs.why_hung(stint, self._policy, now, since, beside=beside[stint.worker_id], grace_seconds=grace)
             if why is not None:
                 with self._database.write() as conn:  # first, or it could claim another job in between
                     machines.lock_gpu(conn, stint.gpu_id)

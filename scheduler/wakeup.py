@@ -11,6 +11,7 @@ import secrets
 import select
 import socket
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ from scheduler.outbox import Channel
 DISPATCH = "dispatch"  # the channel workers and supervisors listen on
 CHANGES = "changes"  # the channel of those who watch jobs
 JOBS_WAITING = "jobs-waiting"  # a job may be claimable; a GPU's state may have changed
+_WAKE = "wake"  # only for one's own listener
 ANY_JOB = "any-job"  # which jobs have changed is not known: look at all
 _JOB = "job:"
 _BETWEEN_MACHINES = {
@@ -116,6 +118,7 @@ class Listener:
 
     def __init__(self, path: Path, address: str) -> None:
         self._path = path
+        self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -134,7 +137,13 @@ class Listener:
             try:
                 topics.update(self._socket.recv(_MAX_DATAGRAM_BYTES).decode(errors="replace").split("\n"))
             except BlockingIOError:
-                return topics
+                return topics - {_WAKE}
+
+    def wake(self) -> None:
+        """Have another thread's `wait` return at once; it hears nothing."""
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)  # a full buffer wakes it just as well
+            sender.sendto(_WAKE.encode(), self._address)
 
     def close(self) -> None:
         """Stop listening."""

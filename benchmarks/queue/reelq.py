@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.queue.systems import PAYLOAD, Calls, ThreadedSystem
 from scheduler import ids
 from scheduler.params import VideoParams
+from scheduler.plans import GPU_PLANS
 from scheduler.policy import Policy
 from scheduler.records import GpuInfo, GpuSample, Lease, Measured, NewJob, Result, ServedModel, Worker
 from scheduler.service import Scheduler
@@ -46,7 +47,7 @@ def register_fleet(scheduler: Scheduler) -> None:
     """Register the GPUs, each of 24 GiB."""
     kind = "NVIDIA GeForce RTX 3090"
     infos = [
-        GpuInfo(gpu_id(number), "host-0", MODEL.id, kind, kind, "fp16", TOTAL_BYTES, headroom_bytes=GIB)
+        GpuInfo(gpu_id(number), "host-0", MODEL.id, kind, kind, GPU_PLANS, TOTAL_BYTES, headroom_bytes=GIB)
         for number in range(GPUS)
     ]
     scheduler.fleet.register(MODEL, infos)

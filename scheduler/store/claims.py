@@ -1,24 +1,58 @@
 """The statements of a claim: look at the GPU, find the job to run, take it.
 
-Finding is a skip-scan over memory classes, so that its cost does not grow with the backlog. For one model and plan the
-claim index is ordered by (memory class, rank): the recursive part steps from class to class, one index seek each, and
-each class then gives its head, one seek more. `ORDER BY rank … WHERE memory <= free` would walk past every job that
-does not fit. Jobs that are not to run yet are not in that index at all.
+Finding is a skip-scan over memory classes, so that its cost does not grow with the backlog. For one line (a model and a
+plan) the claim index is ordered by (memory class, rank): the recursive part steps from class to class, one index seek
+each, and each class then gives its head, one seek more. `ORDER BY rank … WHERE memory <= free` would walk past every
+job that does not fit. A line in which nothing waits costs one seek, so all that a worker could run are scanned at once.
+Jobs that are not to run yet are not in that index at all.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
 from scheduler.store.script import Chain, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What of the jobs of one model and plan to look at: those of the classes in (above, largest].
+
+    Beside a reserved start, jobs of the classes up to `spare` may run on for longer.
+    """
+
+    model: str
+    plan: str
+    above: int
+    largest: int
+    spare: int = 0
+
+
+def parameters(lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the parameters that stand for these lines in a scan of so many."""
+    return {f"{name}_{at}": getattr(line, name) for at, line in enumerate(lines) for name in _LINE}
+
+
+_LINE = {"model": "text", "plan": "text", "above": "integer", "largest": "integer", "spare": "integer"}
 
 LOOK = (
     # In a statement of its own: the next one must see what the holder of the lock has committed.
     Statement("SELECT id FROM gpus WHERE id = :gpu_id FOR UPDATE", postgres_only=True),
+    # Before the workers: one that grows says so before its lease ends.
     Statement(
         """
-        SELECT g.state, g.plan, g.total_bytes, g.headroom_bytes, w.model, w.ready, w.condemned, w.can_load,
-               coalesce(w.resident_bytes, 0) AS own_bytes,
+        SELECT worker_id, lane, reserved_bytes, predicted_seconds, fraction, progress_at, step FROM leases
+        WHERE gpu_id = :gpu_id
+        """
+    ),
+    Statement("SELECT id, architecture, weights_bytes, fingerprint, held_reason FROM models"),
+    Statement(
+        """
+        SELECT g.state, g.kind, g.plans, g.total_bytes, g.headroom_bytes, w.pid, w.model, w.ready, w.condemned,
+               w.can_load, w.resident_bytes AS own_bytes, w.plan AS own_plan,
                CAST((SELECT coalesce(sum(resident_bytes), 0) FROM workers WHERE gpu_id = g.id) AS bigint)
                    AS resident_bytes,
-               CAST((SELECT coalesce(sum(reserved_bytes), 0) FROM leases WHERE gpu_id = g.id) AS bigint)
-                   AS leased_bytes,
                r.job_id AS reserved_job_id,
                (SELECT paused_at FROM queue_state) AS paused_at,
                (SELECT min(not_before) FROM job_states WHERE status = 'queued' AND not_before > 0) AS due_at,
@@ -40,26 +74,34 @@ PROMOTE = Statement(
     """
 )
 
+# Ordered as only the claim index is: for a `min` a planner that knows no better would take another one.
+_IN_ORDER = "ORDER BY q.memory_class, q.rank DESC, q.job_id"
 _CLASSES = """
-    WITH RECURSIVE classes(memory_class) AS (
-        SELECT min(memory_class) FROM job_states
-        WHERE status = 'queued' AND not_before = 0 AND model = :model AND plan = :plan AND memory_class > :above
-        UNION ALL
-        SELECT (
-            SELECT min(q.memory_class) FROM job_states q
-            WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = :model AND q.plan = :plan
-              AND q.memory_class > classes.memory_class
+    WITH RECURSIVE lines(model, plan, above, largest, spare) AS (VALUES {lines}),
+    classes(model, plan, largest, spare, memory_class) AS (
+        SELECT l.model, l.plan, l.largest, l.spare, (
+            SELECT q.memory_class FROM job_states q
+            WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = l.model AND q.plan = l.plan
+              AND q.memory_class > l.above
+            {in_order} LIMIT 1
         )
-        FROM classes WHERE classes.memory_class < :largest
+        FROM lines l
+        UNION ALL
+        SELECT c.model, c.plan, c.largest, c.spare, (
+            SELECT q.memory_class FROM job_states q
+            WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = c.model AND q.plan = c.plan
+              AND q.memory_class > c.memory_class
+            {in_order} LIMIT 1
+        )
+        FROM classes c WHERE c.memory_class < c.largest
     )
 """
-# Ordered as only the claim index is, from the class on: with `=` a planner that knows no better would take another one.
+# From the class on, and in that order too: with `=` it would take another index as well.
 _FROM_CLASS_ON = """
     FROM job_states q
-    WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = :model AND q.plan = :plan
+    WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = classes.model AND q.plan = classes.plan
       AND q.memory_class >= classes.memory_class
 """
-_IN_ORDER = "ORDER BY q.memory_class, q.rank DESC, q.job_id"
 _FIRST = f"SELECT q.job_id {_FROM_CLASS_ON} {_IN_ORDER} LIMIT 1 OFFSET :depth"
 _FIRST_UNRESERVED = f"""
     SELECT q.job_id {_FROM_CLASS_ON} AND NOT EXISTS (SELECT 1 FROM reservations r WHERE r.job_id = q.job_id)
@@ -69,11 +111,12 @@ _FIRST_THAT_ENDS = f"""
     SELECT d.job_id FROM (
         SELECT q.job_id, q.rank, q.est_seconds, q.memory_class {_FROM_CLASS_ON} {_IN_ORDER} LIMIT :deep OFFSET :depth
     ) d
-    WHERE d.memory_class = classes.memory_class AND (d.est_seconds <= :within_seconds OR d.memory_class <= :spare)
+    WHERE d.memory_class = classes.memory_class
+      AND (d.est_seconds <= :within_seconds OR d.memory_class <= classes.spare)
     ORDER BY d.rank DESC, d.job_id LIMIT 1
 """  # noqa: S608  all of it is text from here
 _COLUMNS = """
-    SELECT s.job_id, s.model, s.plan, s.memory_class, s.rank, s.ready_at, s.lease, s.attempts, s.est_seconds,
+    SELECT s.job_id, s.model, s.plan, s.shape, s.memory_class, s.rank, s.ready_at, s.lease, s.attempts, s.est_seconds,
            (SELECT r.gpu_id FROM reservations r WHERE r.job_id = s.job_id) AS reserved_gpu_id
     FROM job_states s
 """
@@ -82,26 +125,47 @@ _STILL_READY = "s.status || '' = 'queued' AND s.not_before + 0 = 0"
 _LOCKED = " {skip_locked}"
 
 
-def _scan(head: str) -> str:
-    heads = f"SELECT ({head}) FROM classes WHERE classes.memory_class <= :largest"  # noqa: S608  text from above
+def _scan(head: str, lines: int) -> str:
+    values = (", ".join(f"CAST(:{name}_{at} AS {type_})" for name, type_ in _LINE.items()) for at in range(lines))
+    classes = _CLASSES.replace("{lines}", ", ".join(f"({one})" for one in values)).replace("{in_order}", _IN_ORDER)
+    heads = f"SELECT ({head}) FROM classes WHERE classes.memory_class <= classes.largest"  # noqa: S608  text from above
+    largest = "(SELECT l.largest FROM lines l WHERE l.model = s.model AND l.plan = s.plan)"
     return (
-        f"{_CLASSES} {_COLUMNS} WHERE s.job_id {{among}} ({heads}){{end_among}} AND {_STILL_READY}"
-        " AND s.memory_class <= :largest ORDER BY s.rank DESC, s.job_id LIMIT 1"
+        f"{classes} {_COLUMNS} WHERE s.job_id {{among}} ({heads}){{end_among}} AND {_STILL_READY}"
+        f" AND s.memory_class <= {largest} ORDER BY s.rank DESC, s.job_id LIMIT 1"
     )
 
 
-# The head with the highest rank of the classes in (above, largest]; `depth` is 0, or more when those before it are
-# being claimed by others. What another claim is about to take is passed over, never waited for.
-BEST = (Statement(_scan(_FIRST) + _LOCKED),)
-BEST_IN_TIME = (Statement(_scan(_FIRST_THAT_ENDS) + _LOCKED),)
-# The same without taking anything: whether there is a job at that depth at all.
-ANY = (Statement(_scan(_FIRST), postgres_only=True),)
-BLOCKED = (Statement(_scan(_FIRST_UNRESERVED)),)
+@cache
+def best(lines: int) -> tuple[Statement]:
+    """The head with the highest rank of the classes of so many lines.
+
+    `depth` is 0, or more when those before it are being claimed by others. What another claim is about to take is
+    passed over, never waited for.
+    """
+    return (Statement(_scan(_FIRST, lines) + _LOCKED),)
+
+
+@cache
+def best_in_time(lines: int) -> tuple[Statement]:
+    """Do what `best` does with jobs that end `within_seconds`, of the first `deep` of each class, or may run on."""
+    return (Statement(_scan(_FIRST_THAT_ENDS, lines) + _LOCKED),)
+
+
+@cache
+def exists(lines: int) -> tuple[Statement]:
+    """The same as `best` without taking anything: whether there is a job at that depth at all."""
+    return (Statement(_scan(_FIRST, lines), postgres_only=True),)
+
+
+@cache
+def blocked(lines: int) -> tuple[Statement]:
+    """The head with the highest rank that no GPU is reserved for."""
+    return (Statement(_scan(_FIRST_UNRESERVED, lines)),)
+
+
 ONE = (Statement(f"{_COLUMNS} WHERE s.job_id = :job_id AND {_STILL_READY} {_LOCKED}"),)
 
-RUNNING = (
-    Statement("SELECT reserved_bytes, predicted_seconds, fraction, progress_at FROM leases WHERE gpu_id = :gpu_id"),
-)
 # Claims on different GPUs meet at these rows. One at a time makes a reservation, the others do without this time; and
 # what another is just deleting is left to it. So none waits for another, and no two for each other.
 RESERVE = Statement(
@@ -126,17 +190,17 @@ TAKE = Chain(
     WHERE job_id = :job_id AND status = 'queued' AND lease = :fence - 1
     """,
     """
-    INSERT INTO leases (job_id, lease, gpu_id, worker_id, reserved_bytes, started_at, predicted_seconds, expires_at,
-                        progress_at, stage, step, steps, fraction, reports)
-    SELECT m.job_id, m.lease, :gpu_id, :worker_id, :reserved_bytes, :now, m.est_seconds, :expires_at,
-           :now, 'loading', 0, m.steps, 0.0, 0
+    INSERT INTO leases (job_id, lease, gpu_id, worker_id, lane, reserved_bytes, started_at, predicted_seconds,
+                        expires_at, progress_at, stage, step, steps, fraction, reports)
+    SELECT m.job_id, m.lease, :gpu_id, :worker_id, :lane, :reserved_bytes, :now, m.est_seconds,
+           :expires_at, :now, 'loading', 0, m.steps, 0.0, 0
     FROM {moved} m
     """,
     """
-    INSERT INTO attempts (job_id, lease, number, gpu_id, worker_id, model, plan, predicted_vram_bytes,
-                          predicted_seconds, started_at)
-    SELECT m.job_id, m.lease, m.attempts, :gpu_id, :worker_id, m.model, m.plan, m.est_model_bytes + m.est_working_bytes,
-           m.est_seconds, :now
+    INSERT INTO attempts (job_id, lease, number, gpu_id, gpu_kind, worker_id, model, plan, shape,
+                          predicted_vram_bytes, predicted_seconds, started_at)
+    SELECT m.job_id, m.lease, m.attempts, :gpu_id, :gpu_kind, :worker_id, m.model, m.plan, m.shape,
+           m.est_model_bytes + m.est_working_bytes, m.est_seconds, :now
     FROM {moved} m
     """,
     """
@@ -146,5 +210,9 @@ TAKE = Chain(
     """,
     table="job_states",
     still="job_id = :job_id AND status = 'running' AND lease = :fence",
-    answer="SELECT j.prompt, j.params, j.image_key FROM {moved} m JOIN jobs j ON j.id = m.job_id",
+    answer="""
+    SELECT j.prompt, j.params, j.image_key, c.key AS checkpoint_key, c.step AS checkpoint_step, c.fingerprint,
+           c.plan AS checkpoint_plan, c.bytes AS checkpoint_bytes
+    FROM {moved} m JOIN jobs j ON j.id = m.job_id LEFT JOIN checkpoints c ON c.job_id = m.job_id
+    """,
 )

@@ -31,6 +31,7 @@ _AHEAD = text(
     ) ahead
     """  # noqa: S608  constants of this file
 )
+_SMALLEST = text(f"SELECT min(memory_class) {_LINE}")
 _FIRST = {few: text(f"SELECT rank, job_id, est_seconds {_LINE} {_ORDER} LIMIT {few}") for few in (FEW, MOST)}
 _RUNGS = text(
     f"""
@@ -123,6 +124,12 @@ def ahead(conn: Connection, model: str, plan: str, rank: float, job_id: str) -> 
 def first(conn: Connection, model: str, plan: str, most: int) -> list[Ready]:
     """Return the first ready jobs of the line in order, at most so many: `FEW` or `MOST`."""
     return [Ready._make(row) for row in conn.execute(_FIRST[most], {"model": model, "plan": plan}).all()]
+
+
+def smallest_class(conn: Connection, model: str, plan: str) -> int | None:
+    """Return the smallest memory class in the line; None where nobody waits."""
+    found: int | None = conn.execute(_SMALLEST, {"model": model, "plan": plan}).scalar()
+    return found
 
 
 def rungs(conn: Connection, model: str, plan: str, step: int) -> list[Rung]:

@@ -53,6 +53,7 @@ def upsert_model(conn: Connection, model: ServedModel, now: float) -> None:
 def upsert_gpu(conn: Connection, info: GpuInfo, now: float) -> None:
     """Register a GPU as active, or refresh its facts: an existing state (a drain) survives a restart."""
     facts = {column: getattr(info, column) for column in GpuInfo.__dataclass_fields__ if column != "id"}
+    facts["plans"] = list(info.plans)
     at_first = {"state": GpuState.ACTIVE, "state_changed_at": now}
     known = conn.execute(select(s.gpus.c.id).where(s.gpus.c.id == info.id)).one_or_none()
     _upsert(conn, s.gpus, info.id, {**facts, "seen_at": now}, at_first)
@@ -118,20 +119,46 @@ def drop_stale_reservations(conn: Connection, *, online_since: float) -> list[st
 
 
 def _stale(online_since: float) -> ColumnElement[bool]:
-    c, g = s.reservations.c, s.gpus.c
-    waits = exists().where(s.job_states.c.job_id == c.job_id, s.job_states.c.status == JobStatus.QUEUED)
-    serves = exists().where(g.id == c.gpu_id, g.state == GpuState.ACTIVE, g.seen_at >= online_since)
-    w, j = s.workers.c, s.job_states.c
-    loads = cast(w.can_load, Text).contains('"' + j.model + '"')
-    able = w.ready & w.condemned.is_(None) & ((w.model == j.model) | loads)
+    c, g, w, j = s.reservations.c, s.gpus.c, s.workers.c, s.job_states.c
+    held = exists().where(s.models.c.id == j.model, s.models.c.held_at.is_not(None))
+    waits = exists().where(j.job_id == c.job_id, j.status == JobStatus.QUEUED, ~held)
+    runs = _lists(g.plans, j.plan)
+    serves = exists().where(
+        g.id == c.gpu_id, g.state == GpuState.ACTIVE, g.seen_at >= online_since, j.job_id == c.job_id, runs
+    )
+    able = w.ready & w.condemned.is_(None) & ((w.model == j.model) | _lists(w.can_load, j.model))
     starts = exists().where(w.gpu_id == c.gpu_id, j.job_id == c.job_id, able)
     return ~and_(waits, serves, starts)
+
+
+def _lists(names: Column[Any], name: Column[str]) -> ColumnElement[bool]:
+    """Whether a JSON list of names has this one."""
+    return cast(names, Text).contains('"' + name + '"')
 
 
 def upsert_worker(conn: Connection, worker: Worker, now: float) -> None:
     """Register a worker process, or refresh it: readiness, resident bytes, sign of life."""
     facts = {column: getattr(worker, column) for column in Worker.__dataclass_fields__ if column != "id"}
     _upsert(conn, s.workers, worker.id, {**facts, "can_load": list(worker.can_load), "seen_at": now})
+
+
+def worker(conn: Connection, worker_id: str) -> Worker | None:
+    """Return a worker as it has registered, if it has."""
+    row = conn.execute(_WORKERS.where(s.workers.c.id == worker_id)).one_or_none()
+    return None if row is None else rows.worker(row)
+
+
+def claimed_by(conn: Connection, worker_id: str, gpu_id: str) -> Iterable[Row[Any]]:
+    """Return a worker's open leases: job, stage and reserved bytes, with the job's model, plan and memory class."""
+    own, j = s.leases.c, s.job_states.c
+    query = select(own.job_id, own.stage, own.reserved_bytes, j.model, j.plan, j.memory_class)
+    held = query.join(s.job_states, j.job_id == own.job_id).where(own.gpu_id == gpu_id, own.worker_id == worker_id)
+    return list(conn.execute(held.order_by(own.job_id)))
+
+
+def reserve(conn: Connection, job_id: str, reserved_bytes: int) -> None:
+    """Change what an open lease holds; the caller has locked its GPU."""
+    conn.execute(update(s.leases).where(s.leases.c.job_id == job_id).values(reserved_bytes=reserved_bytes))
 
 
 def condemn(conn: Connection, gpu_id: str, why: str, *, worker_id: str | None = None) -> int:
@@ -215,6 +242,7 @@ def _stint(row: Row[Any]) -> Stint:
         job_id=row.job_id,
         gpu_id=row.gpu_id,
         worker_id=row.worker_id,
+        lane=row.lane,
         predicted_seconds=row.predicted_seconds,
         expires_at=row.expires_at,
         release_requested_at=row.release_requested_at,

@@ -54,4 +54,4 @@ def models(conn: Connection) -> dict[str, ServedModel]:
 
 
 def _model(row: Row[tuple[object, ...]]) -> ServedModel:
-    return ServedModel(row.id, row.architecture, row.weights_bytes, row.fingerprint)
+    return ServedModel(row.id, row.architecture, row.weights_bytes, row.fingerprint, row.held_reason)

@@ -16,6 +16,7 @@ from scheduler.records import (
     Job,
     JobError,
     Measured,
+    Notice,
     OpenLease,
     Progress,
     Reservation,
@@ -34,19 +35,29 @@ _JOB_COLUMNS: list[ColumnElement[Any]] = [
     s.leases.c.fraction,
     s.leases.c.reports,
     s.attempts.c.gpu_id,
+    s.attempts.c.resumed_from_step,
     s.attempts.c.vram_peak_bytes,
     s.attempts.c.run_seconds,
+    s.attempts.c.working_peak_bytes,
+    s.attempts.c.steps.label("run_steps"),
+    s.attempts.c.step_seconds,
+    s.attempts.c.fixed_seconds,
+    s.attempts.c.sharing,
+    s.attempts.c.energy_joules,
+    s.attempts.c.stage_seconds,
+    s.checkpoints.c.step.label("checkpoint_step"),
     *(c.label(f"result_{c.name}") for c in s.results.c),
 ]
 
 
 def select_jobs() -> Select[Any]:
-    """Return the query that `job` reads rows of: a job with its open lease, last attempt and result."""
+    """Return the query that `job` reads rows of: a job with its open lease, last attempt, checkpoint and result."""
     last_attempt = (s.attempts.c.job_id == s.jobs.c.id) & (s.attempts.c.lease == s.job_states.c.lease)
     source = (
         s.jobs.join(s.job_states, s.job_states.c.job_id == s.jobs.c.id)
         .outerjoin(s.leases, s.leases.c.job_id == s.jobs.c.id)
         .outerjoin(s.attempts, last_attempt)
+        .outerjoin(s.checkpoints, s.checkpoints.c.job_id == s.jobs.c.id)
         .outerjoin(s.results, s.results.c.job_id == s.jobs.c.id)
     )
     return select(*_JOB_COLUMNS).select_from(source)
@@ -64,6 +75,7 @@ def job(row: Row[Any]) -> Job:
         image_key=row.image_key,
         priority=row.priority,
         footprint=Footprint(row.plan, row.est_model_bytes, row.est_working_bytes, row.est_seconds),
+        plan_reason=row.plan_reason,
         weight=row.weight,
         virtual_at=row.virtual_at,
         rank=row.rank,
@@ -77,7 +89,10 @@ def job(row: Row[Any]) -> Job:
         ready_at=row.ready_at,
         cancel_requested=row.cancel_requested_at is not None,
         gpu_id=row.gpu_id,
-        measured=_measured(row),
+        resumed_from_step=row.resumed_from_step,
+        checkpoint_step=row.checkpoint_step,
+        notices=tuple(Notice(**one) for one in row.notices),
+        measured=_measured(row, row.run_steps),
         error=_error(row),
         result=_result(row) if row.result_job_id else None,
         created_at=row.created_at,
@@ -94,12 +109,15 @@ def attempt(row: Row[Any]) -> Attempt:
         gpu_id=row.gpu_id,
         worker_id=row.worker_id,
         plan=row.plan,
+        shape=row.shape,
+        gpu_kind=row.gpu_kind,
         predicted_vram_bytes=row.predicted_vram_bytes,
         predicted_seconds=row.predicted_seconds,
+        resumed_from_step=row.resumed_from_step,
         started_at=row.started_at,
         ended_at=row.ended_at,
         outcome=Outcome(row.outcome) if row.outcome else None,
-        measured=_measured(row),
+        measured=_measured(row, row.steps),
         error=_error(row),
     )
 
@@ -115,7 +133,9 @@ def gpu(
 ) -> Gpu:
     """Read a row of the gpus table, with what belongs to it."""
     return Gpu(
-        info=GpuInfo(row.id, row.host, row.model, row.kind, row.name, row.plan, row.total_bytes, row.headroom_bytes),
+        info=GpuInfo(
+            row.id, row.host, row.model, row.kind, row.name, tuple(row.plans), row.total_bytes, row.headroom_bytes
+        ),
         state=GpuState(row.state),
         reason=row.reason,
         actor=row.actor,
@@ -133,7 +153,7 @@ def gpu(
 def worker(row: Row[Any]) -> Worker:
     """Read a row of the workers table."""
     ready = row.ready and row.condemned is None  # one that is to be replaced gets no job
-    return Worker(row.id, row.gpu_id, row.pid, row.model, row.resident_bytes, ready, tuple(row.can_load))
+    return Worker(row.id, row.gpu_id, row.pid, row.model, row.resident_bytes, ready, tuple(row.can_load), row.plan)
 
 
 def open_lease(row: Row[Any]) -> OpenLease:
@@ -142,6 +162,7 @@ def open_lease(row: Row[Any]) -> OpenLease:
         job_id=row.job_id,
         fence=row.lease,
         worker_id=row.worker_id,
+        lane=row.lane,
         reserved_bytes=row.reserved_bytes,
         started_at=row.started_at,
         predicted_seconds=row.predicted_seconds,
@@ -171,8 +192,20 @@ def _progress(row: Row[Any]) -> Progress:
     return Progress(Stage(row.stage), row.step, row.steps, row.fraction)
 
 
-def _measured(row: Row[Any]) -> Measured | None:
-    return None if row.run_seconds is None else Measured(row.vram_peak_bytes, row.run_seconds)
+def _measured(row: Row[Any], steps: int | None) -> Measured | None:
+    if row.run_seconds is None:
+        return None
+    return Measured(
+        vram_peak_bytes=row.vram_peak_bytes,
+        run_seconds=row.run_seconds,
+        working_peak_bytes=row.working_peak_bytes,
+        steps=steps,
+        step_seconds=row.step_seconds,
+        fixed_seconds=row.fixed_seconds,
+        sharing=row.sharing or 1,
+        energy_joules=row.energy_joules,
+        stage_seconds=row.stage_seconds or {},
+    )
 
 
 def _error(row: Row[Any]) -> JobError | None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Source, Stage
 
 metadata = MetaData(
     naming_convention={
@@ -70,6 +70,8 @@ job_states = Table(
     Column("model", String, nullable=False),
     Column("priority", Double, nullable=False),
     Column("plan", String, nullable=False),
+    Column("plan_reason", Text, nullable=False),
+    Column("shape", String, nullable=False),  # `Shape.key`: jobs of one can share a forward pass
     Column("est_model_bytes", BigInteger, nullable=False),
     Column("est_working_bytes", BigInteger, nullable=False),
     Column("est_seconds", Double, nullable=False),
@@ -88,6 +90,7 @@ job_states = Table(
     Column("finished_at", Double),
     Column("error_code", String),
     Column("error_message", Text),
+    Column("notices", JSON, nullable=False),  # [{at, code, message}]: what the job tells beside its state
     CheckConstraint(_one_of("status", JobStatus), name="status"),
     CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="ended_has_time"),
     CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
@@ -141,6 +144,7 @@ leases = Table(
     Column("lease", BigInteger, nullable=False),
     Column("gpu_id", String, ForeignKey("gpus.id"), nullable=False, index=True),
     Column("worker_id", String, nullable=False),
+    Column("lane", Integer, nullable=False),  # of one worker, those in one lane run one after another
     Column("reserved_bytes", BigInteger, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("predicted_seconds", Double, nullable=False),
@@ -158,6 +162,22 @@ leases = Table(
     sqlite_with_rowid=False,
 )
 
+# Where a job's next attempt would go on from: named by the fenced report that follows the file.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _job_id(),
+    Column("lease", BigInteger, nullable=False),
+    Column("key", String, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("plan", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("saved_at", Double, nullable=False),
+    CheckConstraint("step > 0 AND bytes > 0 AND lease > 0", name="positive"),
+    sqlite_with_rowid=False,
+)
+
 # Every attempt ever made: predicted beside measured.
 attempts = Table(
     "attempts",
@@ -169,6 +189,8 @@ attempts = Table(
     Column("worker_id", String, nullable=False),
     Column("model", String, nullable=False),
     Column("plan", String, nullable=False),
+    Column("shape", String, nullable=False),
+    Column("gpu_kind", String, nullable=False),
     Column("predicted_vram_bytes", BigInteger, nullable=False),
     Column("predicted_seconds", Double, nullable=False),
     Column("started_at", Double, nullable=False),
@@ -176,6 +198,14 @@ attempts = Table(
     Column("outcome", String),
     Column("vram_peak_bytes", BigInteger),
     Column("run_seconds", Double),
+    Column("resumed_from_step", Integer),
+    Column("working_peak_bytes", BigInteger),
+    Column("steps", Integer),  # that this attempt ran
+    Column("step_seconds", Double),
+    Column("fixed_seconds", Double),
+    Column("sharing", Integer),  # the most jobs in one forward pass with it
+    Column("energy_joules", Double),
+    Column("stage_seconds", JSON),
     Column("error_code", String),
     Column("error_message", Text),
     CheckConstraint(_one_of("outcome", Outcome), name="outcome"),
@@ -199,6 +229,7 @@ results = Table(
     _job_id(),
     Column("video_key", String, nullable=False),
     Column("thumbnail_key", String, nullable=False),
+    Column("preview_key", String),  # a small animated WebP
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String, nullable=False),
     Column("width", Integer, nullable=False),
@@ -234,7 +265,31 @@ models = Table(
     Column("weights_bytes", BigInteger, nullable=False),
     Column("fingerprint", String, nullable=False),
     Column("seen_at", Double, nullable=False),
+    Column("held_at", Double),  # its jobs wait until it is released
+    Column("held_reason", Text),
+    CheckConstraint("(held_at IS NULL) = (held_reason IS NULL)", name="held_has_reason"),
 )
+
+# What runs have needed, measured by calibration or by attempts: what footprints are predicted from.
+observations = Table(
+    "observations",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("source", String, nullable=False),
+    Column("gpu_kind", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("plan", String, nullable=False),
+    Column("shape", String, nullable=False),
+    Column("working_peak_bytes", BigInteger),  # an attempt that ran out of memory needed more than this
+    Column("step_seconds", Double),
+    Column("fixed_seconds", Double),
+    CheckConstraint(_one_of("source", Source), name="source"),
+    CheckConstraint(
+        "working_peak_bytes IS NOT NULL OR (step_seconds IS NOT NULL AND fixed_seconds IS NOT NULL)", name="something"
+    ),
+)
+Index("ix_observations_shape", *(observations.c[name] for name in ("gpu_kind", "model", "plan", "shape", "id")))
 
 gpus = Table(
     "gpus",
@@ -244,7 +299,7 @@ gpus = Table(
     Column("model", String, nullable=False),
     Column("kind", String, nullable=False),
     Column("name", String, nullable=False),
-    Column("plan", String, nullable=False),
+    Column("plans", JSON, nullable=False),  # what its workers run, the fastest first
     Column("total_bytes", BigInteger, nullable=False),
     Column("headroom_bytes", BigInteger, nullable=False),
     Column("state", String, nullable=False),
@@ -272,6 +327,7 @@ workers = Table(
     Column("model", String, nullable=False),
     Column("resident_bytes", BigInteger, nullable=False),
     Column("can_load", JSON, nullable=False),  # ids of further models that it would load for a job
+    Column("plan", String),  # whose weights it holds now; NULL: none
     Column("ready", Boolean, nullable=False),
     Column("condemned", Text),  # why its supervisor is to replace it
     Column("seen_at", Double, nullable=False),

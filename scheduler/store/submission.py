@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from scheduler.records import Gpu, GpuInfo, GpuSample, Job, NewJob, ServedModel, Worker
+from scheduler.shape import Shape
 from scheduler.states import GpuState
 from scheduler.store.rows import as_json
 from scheduler.store.script import Batch, Statement, Trip
@@ -29,13 +30,13 @@ _SECONDS = (
 _FLEET = (
     Statement(
         """
-        SELECT id, host, model, kind, name, plan, total_bytes, headroom_bytes, state,
+        SELECT id, host, model, kind, name, plans, total_bytes, headroom_bytes, state,
                seen_at >= {now} - :online_seconds AS online
         FROM gpus WHERE seen_at >= {now} - :memory_seconds ORDER BY id
         """
     ),
-    Statement("SELECT id, gpu_id, pid, model, resident_bytes, ready, can_load FROM workers ORDER BY id"),
-    Statement("SELECT id, architecture, weights_bytes, fingerprint FROM models"),
+    Statement("SELECT id, gpu_id, pid, model, resident_bytes, ready, plan, can_load FROM workers ORDER BY id"),
+    Statement("SELECT id, architecture, weights_bytes, fingerprint, held_reason FROM models"),
 )
 
 
@@ -91,7 +92,8 @@ def begin(trip: Trip, new: Sequence[NewJob], *, online_seconds: float, memory_se
     limits = {"online_seconds": online_seconds, "memory_seconds": memory_seconds}
     now, gpus, workers, models = trip.run((*_NOW, *_FLEET), limits)
     processes = [(*row[:-1], tuple(as_json(row.can_load))) for row in workers.rows]
-    fleet = _fleet(tuple(map(tuple, gpus.rows)), tuple(processes), tuple(map(tuple, models.rows)))
+    cards = [tuple(row._replace(plans=tuple(as_json(row.plans)))) for row in gpus.rows]
+    fleet = _fleet(tuple(cards), tuple(processes), tuple(map(tuple, models.rows)))
     return float(now.row.now), fleet
 
 
@@ -117,8 +119,9 @@ def _fleet(
     gpus: tuple[tuple[Any, ...], ...], workers: tuple[tuple[Any, ...], ...], models: tuple[tuple[Any, ...], ...]
 ) -> Fleet:
     by_gpu: dict[str, list[Worker]] = {}
-    for id_, gpu_id, pid, model, resident_bytes, ready, can_load in workers:
-        by_gpu.setdefault(gpu_id, []).append(Worker(id_, gpu_id, pid, model, resident_bytes, bool(ready), can_load))
+    for id_, gpu_id, pid, model, resident_bytes, ready, plan, can_load in workers:
+        worker = Worker(id_, gpu_id, pid, model, resident_bytes, bool(ready), can_load, plan)
+        by_gpu.setdefault(gpu_id, []).append(worker)
     return Fleet(
         {row[0]: ServedModel(*row) for row in models},
         [_gpu(row, by_gpu.get(row[0], [])) for row in gpus],
@@ -175,6 +178,8 @@ def _state(job: Job) -> dict[str, object]:
         "model": job.model,
         "priority": job.priority,
         "plan": need.plan,
+        "plan_reason": job.plan_reason,
+        "shape": Shape.of(job.params).key,
         "est_model_bytes": need.model_bytes,
         "est_working_bytes": need.working_bytes,
         "est_seconds": need.seconds,
@@ -188,6 +193,7 @@ def _state(job: Job) -> dict[str, object]:
         "lease": 0,
         "attempts": 0,
         "version": 1,
+        "notices": [],
     }
 
 

@@ -7,21 +7,35 @@
     └───────────────────────────────┘
 
 A move of a running job carries the lease's fence. Where the fence is no longer the job's own, nothing changes and
-`LeaseLost` is raised. The claim is in `claims`; success, as hot, is a script of the same kind here.
+`LeaseLost` is raised. The claim is in `claims`; success, as hot, is a script of the same kind here. Whatever ends a job
+drops its checkpoint with it; back in the queue, the job keeps it.
 """
 
+import json
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
 
 from scheduler.errors import LeaseLost
+from scheduler.footprint import Footprint
 from scheduler.records import JobError, Measured
-from scheduler.states import JobStatus, Outcome
-from scheduler.store import eventlog
+from scheduler.states import JobStatus, Outcome, Stage
+from scheduler.store import checkpoints, eventlog
 from scheduler.store import schema as s
 from scheduler.store.script import Chain
 
 _states = s.job_states
+_MEASURED = tuple(field.name for field in fields(Measured))  # named as the columns of an attempt are
+
+# The other leases of a lane have waited until now: a worker that ends one has not been idle with the next.
+_NEXT_IN_LANE = """
+    UPDATE leases SET progress_at = {now}
+    WHERE job_id IN (
+        SELECT job_id FROM leases
+        WHERE worker_id = :worker_id AND lane = :lane AND stage = 'loading' AND job_id <> :job_id {skip_locked}
+    ) AND EXISTS (SELECT 1 FROM {moved} m)
+"""
 
 # running → succeeded, and the result becomes visible: exactly once, by the fence.
 SUCCEED = Chain(
@@ -31,13 +45,17 @@ SUCCEED = Chain(
     """,
     """
     UPDATE attempts
-    SET ended_at = {now}, outcome = 'succeeded', vram_peak_bytes = :vram_peak_bytes, run_seconds = :run_seconds
+    SET ended_at = {now}, outcome = 'succeeded', vram_peak_bytes = :vram_peak_bytes, run_seconds = :run_seconds,
+        working_peak_bytes = :working_peak_bytes, steps = :steps, step_seconds = :step_seconds,
+        fixed_seconds = :fixed_seconds, sharing = :sharing, energy_joules = :energy_joules,
+        stage_seconds = :stage_seconds{json}
     WHERE job_id = :job_id AND lease = :fence AND EXISTS (SELECT 1 FROM {moved} m)
     """,
     """
-    INSERT INTO results (job_id, video_key, thumbnail_key, bytes, sha256, width, height, num_frames, fps,
+    INSERT INTO results (job_id, video_key, thumbnail_key, preview_key, bytes, sha256, width, height, num_frames, fps,
                          duration_seconds)
-    SELECT m.job_id, :video_key, :thumbnail_key, :bytes, :sha256, :width, :height, :num_frames, :fps, :duration_seconds
+    SELECT m.job_id, :video_key, :thumbnail_key, :preview_key, :bytes, :sha256, :width, :height, :num_frames, :fps,
+           :duration_seconds
     FROM {moved} m
     """,
     """
@@ -45,14 +63,15 @@ SUCCEED = Chain(
     SELECT {position}, m.finished_at, 'job.succeeded', m.job_id, j.tenant, :event{json}
     FROM {moved} m JOIN jobs j ON j.id = m.job_id
     """,
+    "DELETE FROM checkpoints WHERE job_id = :job_id AND EXISTS (SELECT 1 FROM {moved} m)",
+    _NEXT_IN_LANE,
     "DELETE FROM leases WHERE job_id = :job_id AND lease = :fence AND EXISTS (SELECT 1 FROM {moved} m)",
     table="job_states",
     still="job_id = :job_id AND status = 'succeeded' AND lease = :fence",
     answer="SELECT m.job_id FROM {moved} m",
 )
 
-# A sign of life: the lease's and its worker's.
-REPORT = Chain(
+_ALIVE = (
     """
     UPDATE leases
     SET expires_at = {now} + :lease_seconds, reports = reports + 1,
@@ -62,12 +81,34 @@ REPORT = Chain(
     WHERE job_id = :job_id AND lease = :fence
     """,
     "UPDATE workers SET seen_at = {now} WHERE id = :worker_id AND EXISTS (SELECT 1 FROM {moved} m)",
-    table="leases",
-    still="job_id = :job_id AND lease = :fence",
-    answer="""
-    SELECT s.cancel_requested_at, m.release_requested_at FROM {moved} m JOIN job_states s ON s.job_id = m.job_id
-    """,
 )
+_SAVED = (
+    f"INSERT INTO checkpoints ({checkpoints.COLUMNS})"  # noqa: S608  our own words
+    " SELECT m.job_id, m.lease, :key, :saved_step, :fingerprint, :plan, :bytes, {now} FROM {moved} m WHERE true"
+    f" {checkpoints.UNLESS_NEWER}"
+)
+
+
+def _report(*statements: str) -> Chain:
+    return Chain(
+        *statements,
+        table="leases",
+        still="job_id = :job_id AND lease = :fence",
+        answer="""
+        SELECT s.cancel_requested_at, m.release_requested_at FROM {moved} m JOIN job_states s ON s.job_id = m.job_id
+        """,
+    )
+
+
+# A sign of life: the lease's and its worker's; the second one also names a checkpoint.
+REPORT = _report(*_ALIVE)
+REPORT_SAVED = _report(*_ALIVE, _SAVED)
+
+
+def measures(measured: Measured) -> dict[str, Any]:
+    """Return the parameters of `SUCCEED` for what an attempt used."""
+    values = _columns(measured)
+    return {**values, "stage_seconds": json.dumps(values["stage_seconds"])}
 
 
 def fail(
@@ -83,6 +124,7 @@ def fail(
     """running → failed, for good."""
     _leave(conn, job_id, fence, JobStatus.FAILED, finished_at=now, error_code=error.code, error_message=error.message)
     _close(conn, job_id, fence, outcome, now, error=error, measured=measured)
+    checkpoints.drop(conn, job_id)
     _tell(conn, "job.failed", job_id, now, lease=fence, outcome=outcome, error=error)
 
 
@@ -98,6 +140,7 @@ def cancelled(
     """running → cancelled: the worker stopped, or the reaper found it dead with a cancel pending."""
     _leave(conn, job_id, fence, JobStatus.CANCELLED, finished_at=now)
     _close(conn, job_id, fence, outcome, now, measured=measured)
+    checkpoints.drop(conn, job_id)
     _tell(conn, "job.cancelled", job_id, now, lease=fence, outcome=outcome)
 
 
@@ -170,6 +213,71 @@ def reprioritize(
     _tell(conn, "job.reprioritized", job_id, now, actor=actor, priority=priority)
 
 
+def replan(
+    conn: Connection,
+    job_id: str,
+    footprint: Footprint,
+    memory_class: int,
+    *,
+    weight: float,
+    rank: float,
+    reason: str,
+    actor: str,
+    now: float,
+) -> bool:
+    """Give a queued job another plan, and the place that goes with it; False when it is not queued.
+
+    A GPU that was kept for it was kept for what it needed before, and is let go.
+    """
+    replanned = conn.execute(
+        update(_states)
+        .where(_states.c.job_id == job_id, _states.c.status == JobStatus.QUEUED)
+        .values(
+            plan=footprint.plan,
+            plan_reason=reason,
+            est_model_bytes=footprint.model_bytes,
+            est_working_bytes=footprint.working_bytes,
+            est_seconds=footprint.seconds,
+            memory_class=memory_class,
+            weight=weight,
+            rank=rank,
+            version=_states.c.version + 1,
+        )
+    )
+    if replanned.rowcount != 1:
+        return False
+    conn.execute(delete(s.reservations).where(s.reservations.c.job_id == job_id))
+    _tell(conn, "job.replanned", job_id, now, actor=actor, plan=footprint.plan, reason=reason)
+    return True
+
+
+def request_release(conn: Connection, job_id: str, reason: str | None, *, actor: str, now: float) -> bool:
+    """Ask for a running job back at its next step; False when no lease of it is open, or it was asked for before."""
+    asked = conn.execute(
+        update(s.leases)
+        .where(s.leases.c.job_id == job_id, s.leases.c.release_requested_at.is_(None))
+        .values(release_requested_at=now)
+        .returning(s.leases.c.lease)
+    ).scalar()
+    if asked is None:
+        return False
+    _tell(conn, "job.preempted", job_id, now, actor=actor, lease=asked, reason=reason)
+    return True
+
+
+def resumed(conn: Connection, job_id: str, fence: int, step: int) -> None:
+    """Note where the attempt of a held lease went on from."""
+    a = s.attempts.c
+    conn.execute(update(s.attempts).where(a.job_id == job_id, a.lease == fence).values(resumed_from_step=step))
+    _touch(conn, job_id)
+
+
+def discard_checkpoint(conn: Connection, job_id: str, fence: int, reason: str, now: float) -> None:
+    """Drop the checkpoint of a job whose lease is held, because it is of no use."""
+    checkpoints.drop(conn, job_id)
+    _tell(conn, "job.checkpoint_discarded", job_id, now, lease=fence, reason=reason)
+
+
 def held(conn: Connection, job_id: str, fence: int) -> Row[Any]:
     """Return (and lock) the state of a running job whose lease is `fence`; raises `LeaseLost` otherwise."""
     row = conn.execute(
@@ -185,6 +293,10 @@ def held(conn: Connection, job_id: str, fence: int) -> Row[Any]:
 def lost(job_id: str, fence: int) -> LeaseLost:
     """Return the error that a call with a lease that is not the job's own any more raises."""
     return LeaseLost(f"lease {fence} of {job_id} is no longer held")
+
+
+def _touch(conn: Connection, job_id: str) -> None:
+    conn.execute(update(_states).where(_states.c.job_id == job_id).values(version=_states.c.version + 1))
 
 
 def _leave(conn: Connection, job_id: str, fence: int, status: JobStatus, **values: Any) -> None:
@@ -207,7 +319,14 @@ def _close(
     error: JobError | None = None,
     measured: Measured | None = None,
 ) -> None:
-    conn.execute(delete(s.leases).where(s.leases.c.job_id == job_id, s.leases.c.lease == fence))
+    own = s.leases.c
+    closed = delete(s.leases).where(own.job_id == job_id, own.lease == fence).returning(own.worker_id, own.lane)
+    if lane := conn.execute(closed).one_or_none():
+        waiting = select(own.job_id).where(
+            own.worker_id == lane.worker_id, own.lane == lane.lane, own.stage == Stage.LOADING
+        )
+        free = waiting.with_for_update(skip_locked=True)
+        conn.execute(update(s.leases).where(own.job_id.in_(free)).values(progress_at=now))
     conn.execute(
         update(s.attempts)
         .where(s.attempts.c.job_id == job_id, s.attempts.c.lease == fence)
@@ -216,10 +335,14 @@ def _close(
             outcome=outcome,
             error_code=error.code if error else None,
             error_message=error.message if error else None,
-            vram_peak_bytes=measured.vram_peak_bytes if measured else None,
-            run_seconds=measured.run_seconds if measured else None,
+            **(_columns(measured) if measured else {}),
         )
     )
+
+
+def _columns(measured: Measured) -> dict[str, Any]:
+    values = {name: getattr(measured, name) for name in _MEASURED}
+    return {**values, "stage_seconds": dict(measured.stage_seconds)}
 
 
 def _end_queued(conn: Connection, job_id: str, status: JobStatus, now: float, error: JobError | None) -> bool:
@@ -235,7 +358,10 @@ def _end_queued(conn: Connection, job_id: str, status: JobStatus, now: float, er
         )
     )
     conn.execute(delete(s.reservations).where(s.reservations.c.job_id == job_id))
-    return ended.rowcount == 1
+    if ended.rowcount != 1:
+        return False
+    checkpoints.drop(conn, job_id)
+    return True
 
 
 def _tell(

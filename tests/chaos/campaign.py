@@ -21,7 +21,7 @@ from tests.chaos.plan import Deed, Plan
 from tests.chaos.report import Report, back_seconds
 from tests.chaos.verdict import judge
 from tests.support.databases import PostgresServer
-from tests.support.fleet import MODEL, open_scheduler
+from tests.support.fleet import open_scheduler
 
 _TICK_SECONDS = 0.05
 _AWAY_SECONDS = 1.0  # how long a restarted server stays down
@@ -59,7 +59,7 @@ class Campaign:
             open_scheduler(self._url, self._folder, world.POLICY) as scheduler,
             ThreadPoolExecutor(_SUBMITTERS) as threads,
         ):
-            scheduler.fleet.register(MODEL, [world.gpu(gpu_id) for gpu_id in world.GPU_IDS])
+            scheduler.fleet.register(world.MODEL, [world.gpu(gpu_id) for gpu_id in world.GPU_IDS])
             world.look(scheduler)
             job_ids = self._submit_half(scheduler)
             try:

@@ -13,7 +13,8 @@ from scheduler.params import VideoParams
 from scheduler.policy import MIB, Policy
 from scheduler.records import GpuInfo, GpuSample, NewJob, Worker
 from scheduler.service import Scheduler
-from tests.support.fleet import MODEL, PARAMS, gpu_info, new_job
+from tests.support import fleet
+from tests.support.fleet import PARAMS, gpu_info, new_job
 
 ROOT = Path(__file__).parents[2]  # what the processes of a campaign import from
 
@@ -32,7 +33,9 @@ REAPER_SECONDS = 0.2  # between two rounds
 RETRY_SECONDS = 0.1  # between two calls while the store is away
 GPU_IDS = ("GPU-0", "GPU-1")
 WORKERS_PER_GPU = 4
-RESIDENT_BYTES = 256 * MIB  # of a worker; so little that one job too many cannot hide in what an absent worker leaves
+MODEL = replace(fleet.MODEL, weights_bytes=MIB)
+# Of a worker; so little that one job too many cannot hide in what absent workers leave.
+RESIDENT_BYTES = catalog.architecture(MODEL.architecture).resident_bytes("fp16", MODEL.weights_bytes)
 SMALL = PARAMS
 LARGE = replace(PARAMS, width=768, height=768, num_frames=24)
 
@@ -43,7 +46,7 @@ def demand_bytes(params: VideoParams) -> int:
     """Return what the ledger reserves for a job on a loaded worker."""
     info = gpu_info()
     architecture = catalog.architecture(MODEL.architecture)
-    need = architecture.footprint(params, plan=info.plan, kind=info.kind, weights_bytes=MODEL.weights_bytes)
+    need = architecture.footprint(params, plan=info.plans[0], kind=info.kind, weights_bytes=MODEL.weights_bytes)
     return placement.memory_class(need.working_bytes, POLICY.memory_class_bytes) * POLICY.memory_class_bytes
 
 

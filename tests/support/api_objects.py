@@ -11,11 +11,24 @@ def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int
     video = {
         "url": f"http://127.0.0.1/v1/jobs/{JOB_ID}/video",
         "thumbnail_url": f"http://127.0.0.1/v1/jobs/{JOB_ID}/thumbnail",
+        "preview_url": f"http://127.0.0.1/v1/jobs/{JOB_ID}/preview",
         "bytes": video_bytes,
         "sha256": sha256,
         "num_frames": 16,
         "fps": 8,
         "duration_seconds": 2.0,
+    }
+    measured = {
+        "vram_peak_bytes": 2**30,
+        "working_peak_bytes": 2**28,
+        "run_seconds": 3.5,
+        "queue_seconds": 0.1,
+        "stage_seconds": {"encoding": 0.2, "denoising": 2.5, "decoding": 0.8},
+        "steps": 10,
+        "step_seconds": 0.25,
+        "sharing": 1,
+        "energy_joules": 21_400.0,
+        "cost": None,
     }
     queue = {
         "position": 2,
@@ -43,19 +56,27 @@ def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int
             "target_fps": 8,
             "seed": 7,
             "negative_prompt": None,
+            "preset": "standard",
+            "allow_int8": False,
         },
         "priority": 1.0,
         "metadata": {},
-        "estimate": {"vram_bytes": 2**30, "seconds": 4.0, "weight": 4.0, "plan": "fp32"},
+        "estimate": {
+            "vram_bytes": 2**30,
+            "seconds": 4.0,
+            "weight": 4.0,
+            "plan": "fp32",
+            "plan_reason": "fp32 is the fastest plan, and fits 1 of 1 GPU",
+        },
         "queue": queue if status == "queued" else None,
         "attempts": 0 if status == "queued" else 1,
         "max_attempts": 3,
         "cancel_requested": False,
         "gpu": None if status == "queued" else "CPU-host",
         "resumed_from_step": None,
-        "measured": {"vram_peak_bytes": 2**30, "run_seconds": 3.5, "queue_seconds": 0.1, "cost": None}
-        if status == "succeeded"
-        else None,
+        "checkpoint_step": None,
+        "notices": [],
+        "measured": measured if status == "succeeded" else None,
         "error": {"code": "out_of_memory", "message": "3 attempts ran out of memory"} if status == "failed" else None,
         "video": video if status == "succeeded" else None,
         "not_before": None,
@@ -76,7 +97,7 @@ def make_gpu(**changes: Any) -> dict[str, Any]:
         "name": "NVIDIA H100 80GB HBM3",
         "kind": "NVIDIA H100 80GB HBM3",
         "model": "ali-vilab/i2vgen-xl",
-        "plan": "fp16",
+        "plans": ["fp16", "fp16-chunked"],
         "state": "active",
         "reason": None,
         "actor": None,
@@ -95,12 +116,20 @@ def make_gpu(**changes: Any) -> dict[str, Any]:
         "utilization_percent": 97.0,
         "temperature_celsius": 61.0,
         "workers": [
-            {"id": "worker_1", "pid": 4711, "model": "ali-vilab/i2vgen-xl", "resident_bytes": 6 * gib, "ready": True}
+            {
+                "id": "worker_1",
+                "pid": 4711,
+                "model": "ali-vilab/i2vgen-xl",
+                "plan": "fp16",
+                "resident_bytes": 6 * gib,
+                "ready": True,
+            }
         ],
         "leases": [
             {
                 "job_id": JOB_ID,
                 "worker_id": "worker_1",
+                "lane": 0,
                 "reserved_bytes": 34 * gib,
                 "expires_at": "2026-01-01T00:00:10.000000Z",
                 "stage": "denoising",
@@ -137,6 +166,67 @@ def make_queue(**changes: Any) -> dict[str, Any]:
             {"model": model, "plan": "fp16", "up_to_bytes": 34 * gib, "jobs": 1},
         ],
         "reservations": [kept],
+        **changes,
+    }
+
+
+def make_model(**changes: Any) -> dict[str, Any]:
+    """The real model, without its limits and defaults."""
+    return {
+        "id": "ali-vilab/i2vgen-xl",
+        "object": "model",
+        "created": 0,
+        "owned_by": "ali-vilab",
+        "architecture": "i2vgen-xl",
+        "random_weights": False,
+        "limits": {},
+        "defaults": {},
+        "presets": [
+            {"name": "standard", "description": "Every step in full."},
+            {"name": "fast", "description": "An approximation."},
+        ],
+        "held": None,
+        **changes,
+    }
+
+
+def make_estimate(**changes: Any) -> dict[str, Any]:
+    """An estimate of a job that fits a large GPU and not a small one."""
+    plan = {
+        "plan": "fp16",
+        "fits": True,
+        "reason": None,
+        "capacity_bytes": 70 * 2**30,
+        "model_bytes": 6 * 2**30,
+        "working_bytes": 3 * 2**30,
+        "vram_bytes": 9 * 2**30,
+        "seconds": 71.0,
+        "weight": 7.9,
+        "basis": "measured 12 times here",
+    }
+    lean = plan | {"plan": "fp16-chunked", "vram_bytes": 7 * 2**30, "seconds": 80.0, "basis": "data sheet"}
+    large = {"gpu": "GPU-1", "name": "H100", "state": "active", "online": True, "fits": True, "reason": None}
+    too_large = {"fits": False, "reason": "needs 20.0 GiB"}
+    return {
+        "object": "estimate",
+        "model": "ali-vilab/i2vgen-xl",
+        "params": make_job()["params"],
+        "priority": 1.0,
+        "fits": True,
+        "estimate": {
+            "vram_bytes": 9 * 2**30,
+            "seconds": 71.0,
+            "weight": 7.9,
+            "plan": "fp16",
+            "plan_reason": "fp16 is the fastest plan, and fits 1 of 2 GPUs",
+        },
+        "reason": None,
+        "gpus": [
+            large | {"plan": "fp16", "plans": [plan, lean]},
+            large
+            | too_large
+            | {"gpu": "GPU-2", "name": "T4", "online": False, "plan": None, "plans": [plan | too_large]},
+        ],
         **changes,
     }
 

@@ -8,7 +8,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,29 @@ SONAME = "libnvidia-ml.so.1"
 GIB = 1 << 30
 
 
+WHOLE_GPU = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class FakeSlice:
+    """A MIG device; its fields mean what a GPU's do. `instance` is its GPU instance."""
+
+    uuid: str
+    name: str = "NVIDIA H100 80GB HBM3 MIG 3g.40gb"
+    instance: int = 1
+    total_bytes: int = 40 * GIB
+    used_bytes: int = 0
+    reserved_bytes: int = 0
+    compute: Mapping[int, int | None] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class FakeGpu:
     """One GPU. Processes map a pid to its bytes, or to None where NVML does not know them.
 
-    `free_bytes` is what used and reserved memory leave, unless given.
-    `errors` maps an NVML function, as named in fake_nvml.c, to the error code it returns for this GPU.
+    `free_bytes` is what used and reserved memory leave, unless given. With `slices` it is in MIG mode; None is a place
+    without one. `errors` maps an NVML function, as named in fake_nvml.c, to the error code it returns for this GPU.
     """
 
     uuid: str = "GPU-00000000-0000-0000-0000-000000000000"
@@ -39,7 +56,19 @@ class FakeGpu:
     utilization_percent: int = 0
     temperature_celsius: int = 30
     power_milliwatts: int = 70_000
+    energy_millijoules: int = 0
+    remap_failed: bool = False
+    slices: Sequence[FakeSlice | None] | None = None
     errors: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Xid:
+    """An Xid error of the GPU at `gpu` in NVML's order, confined to a GPU instance or not."""
+
+    number: int
+    gpu: int = 0
+    instance: int = WHOLE_GPU
 
 
 def build(folder: Path) -> Path:
@@ -61,14 +90,26 @@ def build_broken(folder: Path) -> Path:
     return folder
 
 
-def configure(control: Path, *gpus: FakeGpu, errors: Mapping[str, int] | None = None, driver_start: int = 0) -> None:
+def configure(
+    control: Path,
+    *gpus: FakeGpu,
+    errors: Mapping[str, int] | None = None,
+    driver_start: int = 0,
+    xids: Sequence[Xid] = (),
+) -> None:
     """Say what NVML answers from now on, in every process that uses this control file.
 
     `errors` maps a function to the error code it returns for every GPU; "nvmlInit" is one of them. Another
-    `driver_start` than before is a driver that was reloaded: all calls fail until NVML is opened again.
+    `driver_start` than before is a driver that was reloaded: all calls fail until NVML is opened again. `xids` are all
+    that have happened so far; whoever listens is told those that came after it began to.
     """
     lines = [f"count={len(gpus)}", f"driver_start={driver_start}"]
     lines += [f"error.{function}={code}" for function, code in (errors or {}).items()]
+    lines += [f"events={len(xids)}"]
+    lines += [
+        f"event.{place}={xid.gpu}:{pynvml.nvmlEventTypeXidCriticalError}:{xid.number}:{xid.instance}"
+        for place, xid in enumerate(xids)
+    ]
     for index, gpu in enumerate(gpus):
         lines += [f"gpu.{index}.{line}" for line in _lines(gpu)]
     temporary = control.with_name(control.name + ".new")
@@ -94,20 +135,34 @@ def loaded(folder: Path, control: Path) -> Iterator[None]:
 
 def _lines(gpu: FakeGpu) -> list[str]:
     lines = [
-        f"uuid={gpu.uuid}",
-        f"name={gpu.name}",
-        f"total={gpu.total_bytes}",
-        f"used={gpu.used_bytes}",
-        f"reserved={gpu.reserved_bytes}",
-        f"compute={_processes(gpu.compute)}",
+        *_common(gpu),
         f"graphics={_processes(gpu.graphics)}",
         f"utilization={gpu.utilization_percent}",
         f"temperature={gpu.temperature_celsius}",
         f"milliwatts={gpu.power_milliwatts}",
+        f"millijoules={gpu.energy_millijoules}",
+        f"remap_failed={int(gpu.remap_failed)}",
     ]
     if gpu.free_bytes is not None:
         lines.append(f"free={gpu.free_bytes}")
-    return lines + [f"error.{function}={code}" for function, code in gpu.errors.items()]
+    if gpu.slices is not None:
+        lines.append(f"slices={len(gpu.slices)}")
+        for place, each in enumerate(gpu.slices):
+            if each is not None:
+                lines += [f"slice.{place}.{line}" for line in (*_common(each), f"instance={each.instance}")]
+    return lines
+
+
+def _common(device: FakeGpu | FakeSlice) -> list[str]:
+    return [
+        f"uuid={device.uuid}",
+        f"name={device.name}",
+        f"total={device.total_bytes}",
+        f"used={device.used_bytes}",
+        f"reserved={device.reserved_bytes}",
+        f"compute={_processes(device.compute)}",
+        *(f"error.{function}={code}" for function, code in device.errors.items()),
+    ]
 
 
 def _processes(processes: Mapping[int, int | None]) -> str:

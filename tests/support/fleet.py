@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def gpu_info(gpu_id: str = "GPU-0", **changes: Any) -> GpuInfo:
         "model": MODEL.id,
         "kind": "NVIDIA GeForce RTX 3090",
         "name": "NVIDIA GeForce RTX 3090",
-        "plan": "fp16",
+        "plans": ("fp16",),
         "total_bytes": 24 * GIB,
         "headroom_bytes": GIB,
     }
@@ -83,10 +84,11 @@ class RegisteredGpu:
     scheduler: Scheduler
     info: GpuInfo
     workers: list[str] = field(default_factory=list)
+    _lanes: Iterator[int] = field(default_factory=count)
 
-    def add_worker(self, resident_bytes: int = 6 * GIB, *, ready: bool = True) -> str:
+    def add_worker(self, resident_bytes: int = 6 * GIB, *, ready: bool = True, plan: str | None = None) -> str:
         """Register one more worker process and return its id."""
-        worker = Worker(ids.new_id("worker"), self.info.id, 4711, self.info.model, resident_bytes, ready)
+        worker = Worker(ids.new_id("worker"), self.info.id, 4711, self.info.model, resident_bytes, ready, plan=plan)
         self.scheduler.fleet.register_worker(worker)
         self.workers.append(worker.id)
         return worker.id
@@ -97,27 +99,39 @@ class RegisteredGpu:
         gpu = self.scheduler.fleet.gpu(self.info.id)
         return gpu.info.total_bytes - gpu.info.headroom_bytes - gpu.reserved_bytes
 
-    def claim(self, free_bytes: int | None = None, worker: int = 0) -> Lease | None:
-        """Claim for one of its workers; the measured free memory is by default all that the GPU has."""
-        measured = self.info.total_bytes if free_bytes is None else free_bytes
-        return self.scheduler.queue.claim(self.workers[worker], self.info.id, measured)
+    def claim(
+        self, free_bytes: int | None = None, worker: int = 0, *, lane: int | None = None, **only: str | None
+    ) -> Lease | None:
+        """Claim for one of its workers, and by default in a lane of the job's own; `only` are a shape and a plan.
 
-    def must_claim(self, worker: int = 0) -> Lease:
+        The measured free memory is by default all that the GPU has.
+        """
+        measured = self.info.total_bytes if free_bytes is None else free_bytes
+        lane = next(self._lanes) if lane is None else lane
+        return self.scheduler.queue.claim(self.workers[worker], self.info.id, measured, lane=lane, **only)
+
+    def must_claim(self, worker: int = 0, *, lane: int | None = None) -> Lease:
         """Claim a job that has to be there."""
-        lease = self.claim(worker=worker)
+        lease = self.claim(worker=worker, lane=lane)
         assert lease is not None
         return lease
 
 
 def register_gpu(
-    scheduler: Scheduler, gpu_id: str = "GPU-0", *, workers: int = 1, resident_bytes: int = 6 * GIB, **changes: Any
+    scheduler: Scheduler,
+    gpu_id: str = "GPU-0",
+    *,
+    workers: int = 1,
+    resident_bytes: int = 6 * GIB,
+    plan: str | None = None,
+    **changes: Any,
 ) -> RegisteredGpu:
-    """Register a GPU with a first sample and `workers` ready workers."""
+    """Register a GPU with a first sample and `workers` ready workers, which hold the weights of `plan`."""
     gpu = RegisteredGpu(scheduler, gpu_info(gpu_id, **changes))
     scheduler.fleet.register(replace(MODEL, id=gpu.info.model), [gpu.info])
     scheduler.fleet.sample(gpu_id, GpuSample(used_bytes=0, free_bytes=gpu.info.total_bytes))
     for _ in range(workers):
-        gpu.add_worker(resident_bytes)
+        gpu.add_worker(resident_bytes, plan=plan)
     return gpu
 
 

@@ -27,6 +27,17 @@ from tests.support.fleet import RegisteredGpu, register_gpu
 URL = "http://127.0.0.1:8000"
 VIDEO = bytes(range(256)) * 40
 SHA256 = "5" * 64
+MEASURED = Measured(
+    vram_peak_bytes=7 * 2**30,
+    run_seconds=12.5,
+    working_peak_bytes=2**30,
+    steps=50,
+    step_seconds=0.2,
+    fixed_seconds=2.5,
+    sharing=2,
+    energy_joules=3000.0,
+    stage_seconds={"denoising": 10.0, "decoding": 2.5},
+)
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48), mode: str = "RGB", **options: Any) -> bytes:
@@ -81,17 +92,20 @@ class Site:
         """Return the job as the scheduler has it."""
         return self.scheduler.queue.get(job_id)
 
-    def finish(self, lease: Lease) -> None:
-        """Publish a small video and thumbnail for a claimed job, as a worker would."""
+    def finish(self, lease: Lease, *, with_preview: bool = True) -> None:
+        """Publish a small video, thumbnail and preview for a claimed job, as a worker would."""
         keys = {}
-        for name, data in (("video.mp4", VIDEO), ("thumbnail.jpg", picture("JPEG"))):
+        files = {"video.mp4": VIDEO, "thumbnail.jpg": picture("JPEG"), "preview.webp": picture("WEBP")}
+        for name, data in files.items():
             keys[name] = f"jobs/{lease.job_id}/{lease.fence}/{name}"
             path = self.temporary / name
             path.write_bytes(data)
             self.scheduler.blobs.put_file(keys[name], path)
             path.unlink()
-        result = Result(keys["video.mp4"], keys["thumbnail.jpg"], len(VIDEO), SHA256, 512, 512, 16, 8, 2.0)
-        self.scheduler.leases.succeed(lease, result, Measured(7 * 2**30, 12.5))
+        video, thumbnail, preview = keys.values()
+        preview_key = preview if with_preview else None
+        result = Result(video, thumbnail, len(VIDEO), SHA256, 512, 512, 16, 8, 2.0, preview_key)
+        self.scheduler.leases.succeed(lease, result, MEASURED)
 
     async def succeeded(self) -> str:
         """Return the id of a job that has succeeded."""

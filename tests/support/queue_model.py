@@ -5,7 +5,7 @@ The rules are stated again here in the simplest way there is, over all jobs at o
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ class ModelJob:
     lease: Lease | None = None
     reserved_bytes: int = 0
     expires_at: float = 0.0
+    lane: tuple[str, int] = ("", 0)  # of the worker that has it
+    has_begun: bool = False
     fraction: float = 0.0
     progress_at: float = 0.0
     release_requested: bool = False
@@ -44,14 +46,14 @@ class ModelJob:
 
 @dataclass
 class ModelWorker:
-    """What must be true of a worker. `can_load` is what more it reserves for a job of each other model."""
+    """What must be true of a worker. `loads` is what more (or less) it holds once it runs a job of each model."""
 
     id: str
     gpu_id: str
     model: str
     resident_bytes: int
     seen_at: float
-    can_load: Mapping[str, int]
+    loads: Mapping[str, int]
     condemned: bool = False
 
 
@@ -70,8 +72,16 @@ class ModelGpu:
     start_at: float = 0.0  # and when that should start
 
 
+class Lane(NamedTuple):
+    """The jobs of one lane: they run one after another, in the memory of the largest."""
+
+    reserved_bytes: int
+    remaining_seconds: float
+    unseen_bytes: int  # of jobs that have made no step: no look at the GPU shows them yet
+
+
 class Budget(NamedTuple):
-    """What a worker can give a job of one model: now, and with nothing else running; and what loading it adds."""
+    """What a lane of a worker can give a job of one model: now, and with nothing else running; what loading adds."""
 
     free_bytes: int
     room_bytes: int
@@ -129,7 +139,7 @@ class QueueModel:
 
     # Claiming
 
-    def claim(self, worker_id: str, measured_bytes: int, now: float) -> ModelJob | None:
+    def claim(self, worker_id: str, lane: int, measured_bytes: int, now: float) -> ModelJob | None:
         """Return the job that a claim must lease, and keep the reservation that it makes or drops."""
         worker = self.workers.get(worker_id)
         if worker is None or worker.condemned or self.paused:
@@ -137,33 +147,63 @@ class QueueModel:
         gpu = self.gpus[worker.gpu_id]
         if gpu.state is not GpuState.ACTIVE:
             return None
-        budgets = self._budgets(worker, measured_bytes)
-        runs = {worker.model, *worker.can_load}
-        ready = [job for job in self.queued() if job.not_before <= now and job.model in runs]
+        budgets = self._budgets(worker, lane, measured_bytes, now)
+        lanes = self._lanes(gpu.id, now)
+        own = lanes.pop((worker_id, lane), None)
+        self.situations["a job waits in a lane behind another"] += own is not None
+        ready = [job for job in self.queued() if job.not_before <= now and job.model in worker.loads]
         kept = self._kept(gpu, budgets, now)
         if kept is not None and kept in ready and kept.need_bytes <= budgets[kept.model].free_bytes:
             self.situations["the reserved job starts"] += 1
             return kept
         fitting = [job for job in ready if job.need_bytes <= budgets[job.model].free_bytes]
-        kept = kept or self._reserve(gpu, budgets, ready, fitting, now)
+        kept = kept or self._reserve(gpu, budgets, lanes.values(), ready, fitting, now)
         if kept is None:
             return self._first(fitting)
-        window = self._window(gpu, budgets, kept, now)
+        window = self._window(lanes.values(), budgets, kept)
         assert window is not None, "what fits an empty GPU fits once all that runs there has ended"
-        allowed = [job for job in fitting if self._may_start(job, budgets, window)]
+        begins_after = own.remaining_seconds if own else 0.0
+        allowed = [job for job in fitting if self._may_start(job, budgets, window, begins_after)]
         self.situations["a job that fits waits for the reserved one"] += len(allowed) < len(fitting)
         return self._first(allowed)
 
-    def _budgets(self, worker: ModelWorker, measured_bytes: int) -> dict[str, Budget]:
-        """The ledger of the worker's GPU for each model; what only other workers there run is their worry to load."""
+    def _budgets(self, worker: ModelWorker, lane: int, measured_bytes: int, now: float) -> dict[str, Budget]:
+        """The ledger of the worker's GPU for each model; what only other workers there run is their worry to load.
+
+        The lane's own jobs will have ended; what another lane holds is missing from what would be free without them.
+        """
         usable = self.gpus[worker.gpu_id].usable_bytes
-        leased = sum(job.reserved_bytes for job in self.running(worker.gpu_id))
+        lanes = self._lanes(worker.gpu_id, now)
+        beside = sum(one.reserved_bytes for key, one in lanes.items() if key[0] == worker.id and key[1] != lane)
+        others = sum(one.reserved_bytes for key, one in lanes.items() if key[0] != worker.id)
         resident = sum(other.resident_bytes for other in self.workers.values() if other.gpu_id == worker.gpu_id)
-        free = max(0, min(measured_bytes, usable - resident - leased))
-        room = max(0, min(measured_bytes + leased, usable - resident))
+        unseen = sum(one.unseen_bytes for key, one in lanes.items() if key[0] != worker.id)
+        free = min(measured_bytes - beside - unseen, usable - resident - others - beside)
+        room = min(measured_bytes + others - unseen, usable - resident)
         budgets: dict[str, Budget] = defaultdict(lambda: Budget(free, room, 0))
-        budgets.update({model: Budget(free - load, room - load, load) for model, load in worker.can_load.items()})
+        for model, load in worker.loads.items():
+            added = max(0, load) if beside else load
+            budgets[model] = Budget(free - added, room - added, added)
         return budgets
+
+    def _lanes(self, gpu_id: str, now: float) -> dict[tuple[str, int], Lane]:
+        """What runs on a GPU, by lane; what is late ends at once."""
+        of: dict[tuple[str, int], list[ModelJob]] = defaultdict(list)
+        for job in self.running(gpu_id):
+            of[job.lane].append(job)
+        return {
+            lane: Lane(
+                max(job.reserved_bytes for job in jobs),
+                max(
+                    0.0,
+                    sum((1.0 - job.fraction) * job.seconds for job in jobs)
+                    - min(now - job.progress_at for job in jobs),
+                ),
+                max(job.reserved_bytes for job in jobs)
+                - max((job.reserved_bytes for job in jobs if job.fraction > 0), default=0),
+            )
+            for lane, jobs in of.items()
+        }
 
     def _kept(self, gpu: ModelGpu, budgets: Mapping[str, Budget], now: float) -> ModelJob | None:
         """The job the GPU is reserved for, as long as it waits and could run there."""
@@ -180,6 +220,7 @@ class QueueModel:
         self,
         gpu: ModelGpu,
         budgets: Mapping[str, Budget],
+        lanes: Collection[Lane],
         ready: Iterable[ModelJob],
         fitting: Iterable[ModelJob],
         now: float,
@@ -197,31 +238,30 @@ class QueueModel:
             return None
         if now - first.ready_at <= self.policy.reserve_after_seconds:
             return None
-        window = self._window(gpu, budgets, first, now)
+        window = self._window(lanes, budgets, first)
         assert window is not None
         gpu.reserved_for, gpu.start_at = first.id, now + window.seconds
         self.situations["a GPU is reserved"] += 1
         return first
 
-    def _window(self, gpu: ModelGpu, budgets: Mapping[str, Budget], kept: ModelJob, now: float) -> Window | None:
-        """The first moment at which enough of what runs has ended, by the predictions; what is late ends at once."""
-        remaining = {
-            job.id: max(0.0, (1.0 - job.fraction) * job.seconds - (now - job.progress_at))
-            for job in self.running(gpu.id)
-        }
-        for seconds in sorted({0.0, *remaining.values()}):
-            ended = sum(job.reserved_bytes for job in self.running(gpu.id) if remaining[job.id] <= seconds)
+    def _window(self, lanes: Collection[Lane], budgets: Mapping[str, Budget], kept: ModelJob) -> Window | None:
+        """The first moment at which enough of the other lanes have ended, by the predictions."""
+        for seconds in sorted({0.0, *(lane.remaining_seconds for lane in lanes)}):
+            ended = sum(lane.reserved_bytes for lane in lanes if lane.remaining_seconds <= seconds)
             spare = budgets[kept.model].free_bytes + ended - kept.need_bytes
             if spare >= 0:
                 return Window(seconds, spare)
         return None
 
-    def _may_start(self, job: ModelJob, budgets: Mapping[str, Budget], window: Window) -> bool:
+    def _reserved(self, job: ModelJob, budgets: Mapping[str, Budget]) -> int:
+        return max(self.policy.memory_class_bytes, job.need_bytes + budgets[job.model].load_bytes)
+
+    def _may_start(self, job: ModelJob, budgets: Mapping[str, Budget], window: Window, begins_after: float) -> bool:
         """Whether a job leaves the reserved start where it is: it will have ended by then, or fits beside it."""
-        if job.seconds <= window.seconds / self.policy.backfill_slack:
+        if job.seconds <= (window.seconds - begins_after) / self.policy.backfill_slack:
             self.situations["a job may run before the reserved start"] += 1
             return True
-        if job.need_bytes + max(0, budgets[job.model].load_bytes) <= window.spare_bytes:
+        if self._reserved(job, budgets) <= window.spare_bytes:
             self.situations["a job may run beside the reserved one"] += 1
             return True
         return False
@@ -229,18 +269,21 @@ class QueueModel:
     def _first(self, jobs: Iterable[ModelJob]) -> ModelJob | None:
         return min(jobs, key=lambda job: (-self.rank(job), job.id), default=None)
 
-    def check_overtaking(self, job: ModelJob, worker_id: str, measured_bytes: int, now: float) -> None:
+    def check_overtaking(self, job: ModelJob, worker_id: str, lane: int, measured_bytes: int, now: float) -> None:
         """A job is about to start: whatever came before it and could start instead is within the promised bound."""
         worker = self.workers[worker_id]
-        gpu, runs = self.gpus[worker.gpu_id], {worker.model, *worker.can_load}
+        gpu = self.gpus[worker.gpu_id]
         if gpu.reserved_for == job.id:
             return  # it has waited for the GPU, and the others for it
-        budgets = self._budgets(worker, measured_bytes)
+        budgets = self._budgets(worker, lane, measured_bytes, now)
+        lanes = self._lanes(gpu.id, now)
+        own = lanes.pop((worker_id, lane), None)
+        after = own.remaining_seconds if own else 0.0
         kept = None if gpu.reserved_for is None else self.jobs[gpu.reserved_for]
-        window = None if kept is None else self._window(gpu, budgets, kept, now)
+        window = None if kept is None else self._window(lanes.values(), budgets, kept)
         for other in self.queued():
-            fits = other.model in runs and other.need_bytes <= budgets[other.model].free_bytes
-            if not fits or other.not_before > now or (window and not self._may_start(other, budgets, window)):
+            fits = other.model in worker.loads and other.need_bytes <= budgets[other.model].free_bytes
+            if not fits or other.not_before > now or (window and not self._may_start(other, budgets, window, after)):
                 continue
             later_by = job.virtual_at - other.virtual_at
             if later_by > 0:
@@ -249,18 +292,20 @@ class QueueModel:
                 bound = overtaking_seconds(self.merit(job), self.merit(other), self.policy.tau_seconds)
                 assert later_by <= bound + 1e-6, f"{job.id} came {later_by} s after {other.id}, the bound is {bound} s"
 
-    def claimed(self, job: ModelJob, lease: Lease, now: float) -> None:
+    def claimed(self, job: ModelJob, lease: Lease, measured_bytes: int, now: float) -> None:
         """queued → running; whichever GPU was kept for the job is kept no longer."""
         worker = self.workers[lease.worker_id]
         gpu = self.gpus[worker.gpu_id]
         if gpu.reserved_for != job.id and self._unreserve(job.id):
             self.situations["a reserved job starts on another GPU"] += 1
         self._unreserve(job.id)
+        job.reserved_bytes = self._reserved(job, self._budgets(worker, lease.lane, measured_bytes, now))
+        job.lane, job.has_begun = (worker.id, lease.lane), False
+        self.situations["a worker gives memory back"] += job.reserved_bytes < job.need_bytes
         self.situations["a worker loads another model"] += job.model != worker.model
         job.status, job.lease = JobStatus.RUNNING, lease
         job.fence += 1
         job.attempts += 1
-        job.reserved_bytes = job.need_bytes + worker.can_load.get(job.model, 0)
         job.expires_at = now + self.policy.lease_seconds
         job.fraction, job.progress_at, job.release_requested = 0.0, now, False
         self._tell(job.id, "job.running", job.fence)
@@ -287,14 +332,18 @@ class QueueModel:
     def reported(self, lease: Lease, fraction: float, now: float) -> None:
         """A sign of life of a job and of its worker."""
         job = self.jobs[lease.job_id]
+        job.has_begun = True
         job.expires_at = now + self.policy.lease_seconds
         if fraction != job.fraction:
             job.fraction, job.progress_at = fraction, now
         if lease.worker_id in self.workers:
             self.workers[lease.worker_id].seen_at = now
 
-    def end(self, job: ModelJob, status: JobStatus) -> JobStatus:
+    def end(self, job: ModelJob, status: JobStatus, now: float) -> JobStatus:
         """running → an end, or back to the queue; a cancel wins unless the attempt failed for good."""
+        for other in self.running():
+            if other.lane == job.lane and other is not job and not other.has_begun:
+                other.progress_at = now  # it has waited for this one
         if job.cancel_requested and status is not JobStatus.FAILED:
             self.situations["a cancel wins"] += status is not JobStatus.CANCELLED
             status = JobStatus.CANCELLED
@@ -307,12 +356,12 @@ class QueueModel:
         if not job.cancel_requested:
             job.attempts -= 1
             job.not_before = now
-        return self.end(job, JobStatus.QUEUED)
+        return self.end(job, JobStatus.QUEUED, now)
 
-    def give_back(self, job: ModelJob) -> JobStatus:
+    def give_back(self, job: ModelJob, now: float) -> JobStatus:
         """running → queued with the attempt burned, or failed when it was the last."""
         last = job.attempts >= self.policy.max_attempts and not job.cancel_requested
-        return self.end(job, JobStatus.FAILED if last else JobStatus.QUEUED)
+        return self.end(job, JobStatus.FAILED if last else JobStatus.QUEUED, now)
 
     # The callers' and the operator's hand
 
@@ -376,11 +425,11 @@ class QueueModel:
             gpu.state = GpuState.DRAINING
             self._tell(gpu.id, "gpu.draining")
 
-    def worker_gone(self, worker_id: str) -> list[ModelJob]:
+    def worker_gone(self, worker_id: str, now: float) -> list[ModelJob]:
         """Forget a worker and return the jobs that lost it."""
         lost = [job for job in self.running() if job.lease and job.lease.worker_id == worker_id]
         for job in lost:
-            self.give_back(job)
+            self.give_back(job, now)
         self.workers.pop(worker_id, None)
         self.settle_drains()
         return lost
@@ -397,7 +446,7 @@ class QueueModel:
         """A round of a reaper; returns the jobs that it took back from silent workers."""
         expired, silent = self.overdue(now), self.silent(now)
         for job in expired:
-            self.give_back(job)
+            self.give_back(job, now)
         for worker_id in silent:
             del self.workers[worker_id]  # its leases run out by themselves
         for gpu in self.gpus.values():

@@ -36,6 +36,7 @@ class Service:
             "REELQ_DEVICE": "cpu",
             "REELQ_CPU_MEMORY_BYTES": str(3 * 2**30),
             "REELQ_CPU_THREADS": "1",
+            "REELQ_BATCH_JOBS": "1",  # whether a waiting job joins a running one would be a matter of timing
             "REELQ_MIN_FREE_DISK_BYTES": "0",
             **{f"REELQ_{name.upper()}": str(value) for name, value in settings.items()},
         }

@@ -19,6 +19,7 @@ from tests.support.databases import (
     sqlite_template,
 )
 from tests.support.fleet import open_scheduler
+from tests.support.sizes import fixed_sizes
 
 __all__ = [
     "blob_url",
@@ -26,6 +27,7 @@ __all__ = [
     "data_dir",
     "database_url",
     "engine",
+    "fixed_sizes",
     "fresh_database",
     "make_file",
     "postgres_server",

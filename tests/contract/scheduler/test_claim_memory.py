@@ -132,7 +132,7 @@ def test_an_empty_queue_gives_nothing(scheduler: Scheduler) -> None:
 def test_a_gpu_gets_only_jobs_estimated_for_its_plan(scheduler: Scheduler) -> None:
     """The same job needs twice the memory in fp32: its fp16 reservation would be a promise nobody can keep."""
     half = register_gpu(scheduler, "GPU-half", kind="NVIDIA H100 80GB HBM3")
-    full = register_gpu(scheduler, "GPU-full", kind="Tesla T4", plan="fp32")
+    full = register_gpu(scheduler, "GPU-full", kind="Tesla T4", plans=("fp32",))
     job = scheduler.queue.submit(new_job()).job
     assert job.footprint.plan == "fp16"
 

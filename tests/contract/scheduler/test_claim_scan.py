@@ -1,19 +1,24 @@
 """What a claim looks at: the heads of the classes, models to load, jobs not to run yet; and what it passes over."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import psycopg
 import pytest
 from sqlalchemy import make_url, text, update
 
 from scheduler import ids
+from scheduler.plans import GPU_PLANS
 from scheduler.records import Lease, ServedModel, Worker
 from scheduler.service import Scheduler
 from scheduler.store import claims
 from scheduler.store import schema as s
+from scheduler.store.claims import Line
 from scheduler.store.database import Database
 from scheduler.wakeup import DISPATCH
 from tests.contract.scheduler.test_order import run_all
-from tests.support.databases import Clock
-from tests.support.fleet import GIB, MODEL, RegisteredGpu, demand_bytes, new_job, register_gpu
+from tests.support.databases import Clock, FreshDatabase
+from tests.support.fleet import GIB, MODEL, RegisteredGpu, demand_bytes, new_job, open_scheduler, register_gpu
 
 OTHER = ServedModel("other/i2vgen-xl", "i2vgen-xl", weights_bytes=2 * MODEL.weights_bytes, fingerprint="e" * 64)
 
@@ -154,15 +159,29 @@ def test_claims_do_not_wait_for_each_other(scheduler: Scheduler, other_claims: p
                 conn.execute(text("ALTER ROLE CURRENT_USER RESET lock_timeout"))
 
 
-def test_every_scan_seeks_in_the_claim_index(scheduler: Scheduler, engine: str) -> None:
-    """Whatever the statistics say: here they say nothing at all, as after a first flood of jobs."""
+@pytest.fixture
+def new_scheduler(fresh_database: FreshDatabase, data_dir: Path, clock: Clock) -> Iterator[Scheduler]:
+    """The scheduler on a database that nobody has used before."""
+    with fresh_database() as url, open_scheduler(url, data_dir) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["no statistics", "statistics of one job"])
+def test_every_scan_seeks_in_the_claim_index(new_scheduler: Scheduler, engine: str, *, stale: bool) -> None:
+    """While the statistics say nothing at all, as after a first flood of jobs, or what was so long ago."""
+    scheduler = new_scheduler
     register_gpu(scheduler)
+    if stale:
+        submit(scheduler)
+        with scheduler.database.write() as conn:
+            conn.execute(text("ANALYZE"))
     for _ in range(8):
         scheduler.queue.submit_many([new_job(width=256 + 64 * (number % 8)) for number in range(250)])
-    values = {"model": MODEL.id, "plan": "fp16", "above": 0, "largest": 999, "depth": 0, "deep": 8, "spare": 0}
+    lines = [Line(MODEL.id, plan, above=0, largest=999) for plan in GPU_PLANS]
+    values = claims.parameters(lines) | {"depth": 0, "deep": 8}
     with scheduler.database.trip() as trip:
-        for statements in (claims.BEST, claims.BEST_IN_TIME, claims.BLOCKED):
-            sql = statements[-1].sql(engine, trip.clock)
+        for scan in (claims.best, claims.best_in_time, claims.blocked):
+            sql = scan(len(lines))[-1].sql(engine, trip.clock)
             explain = "EXPLAIN QUERY PLAN " if engine == "sqlite" else "EXPLAIN "
             cursor = trip.cursor()
             cursor.execute(explain + sql, values | {"within_seconds": 9.0})
@@ -170,6 +189,7 @@ def test_every_scan_seeks_in_the_claim_index(scheduler: Scheduler, engine: str) 
 
             assert "ix_job_states_claim" in plan
             assert "ix_job_states_line" not in plan
+            assert "ix_job_states_status" not in plan
             assert "Seq Scan on job_states" not in plan
             assert "SCAN job_states" not in plan
 

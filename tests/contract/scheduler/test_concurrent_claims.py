@@ -3,12 +3,16 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pytest
+
 from scheduler.errors import LeaseLost
 from scheduler.records import Lease
 from scheduler.service import Scheduler
 from scheduler.states import JobStatus
 from tests.support.databases import Clock
 from tests.support.fleet import GIB, MEASURED, RESULT, demand_bytes, new_job, register_gpu
+
+pytestmark = pytest.mark.usefixtures("fixed_sizes")
 
 THREADS = 8
 
@@ -17,7 +21,7 @@ def test_claims_from_many_threads_promise_each_job_and_each_byte_once(scheduler:
     jobs = 24
     need = demand_bytes_of_a_job(scheduler)
     gpus = [
-        register_gpu(scheduler, f"GPU-{number}", workers=4, resident_bytes=GIB, total_bytes=5 * GIB + 3 * need - 1)
+        register_gpu(scheduler, f"GPU-{number}", workers=4, resident_bytes=6 * GIB, total_bytes=25 * GIB + 3 * need - 1)
         for number in range(2)
     ]
     for _ in range(jobs):
@@ -48,7 +52,8 @@ def test_claims_from_many_threads_promise_each_job_and_each_byte_once(scheduler:
 
 def test_no_more_leases_at_once_than_memory(scheduler: Scheduler) -> None:
     need = demand_bytes_of_a_job(scheduler)
-    gpu = register_gpu(scheduler, workers=THREADS, resident_bytes=GIB, total_bytes=(THREADS + 1) * GIB + 3 * need)
+    total = GIB + THREADS * 6 * GIB + 3 * need
+    gpu = register_gpu(scheduler, workers=THREADS, resident_bytes=6 * GIB, total_bytes=total)
     for _ in range(THREADS):
         scheduler.queue.submit(new_job())
     together = Barrier(THREADS)

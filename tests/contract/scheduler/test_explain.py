@@ -25,6 +25,8 @@ from tests.support.fleet import (
     register_gpu,
 )
 
+pytestmark = pytest.mark.usefixtures("fixed_sizes")
+
 STARTED = Progress(Stage.DENOISING, step=0, steps=50, fraction=0.0)
 
 

@@ -130,3 +130,58 @@ def test_hanging_again_and_again_ends_the_job_with_its_history(
     assert job.error is not None
     assert job.error.code == "worker_hung"
     assert [attempt.outcome for attempt in scheduler.queue.attempts(job.id)] == [Outcome.EXPIRED] * 3
+
+
+def test_a_lease_that_waits_in_its_lane_hangs_only_with_the_one_before_it(
+    scheduler: Scheduler, gpu: RegisteredGpu, clock: Clock
+) -> None:
+    first = gpu.must_claim(lane=1)
+    scheduler.queue.submit(new_job())
+    second = gpu.must_claim(lane=1)
+    assert (first.worker_id, first.lane) == (second.worker_id, second.lane)
+
+    def both(seconds: float) -> list[str]:
+        """The first one makes progress; the second one is reported as it is, waiting."""
+        until = clock.seconds + seconds
+        while clock.seconds < until:
+            clock.advance(5.0)
+            scheduler.leases.report(first, Progress(Stage.DENOISING, 25, 50, (clock.seconds % 1000) / 1e4))
+            scheduler.leases.report(second, Progress(Stage.LOADING, 0, 50, 0.0))
+            if hung := scheduler.reaper.run_once().hung_jobs:
+                return hung
+        return []
+
+    assert both(3 * _LIMIT) == []
+    scheduler.leases.succeed(first, RESULT, MEASURED)
+
+    def waits(seconds: float) -> list[str]:
+        until = clock.seconds + seconds
+        while clock.seconds < until:
+            clock.advance(5.0)
+            scheduler.leases.report(second, Progress(Stage.LOADING, 0, 50, 0.0))
+            if hung := scheduler.reaper.run_once().hung_jobs:
+                return hung
+        return []
+
+    assert waits(_LIMIT) == [], "it is its turn only now"
+    assert waits(_GRACE + 5) == [second.job_id]
+
+
+@pytest.mark.parametrize("end", ["retry", "release", "fail"])
+def test_however_the_one_before_it_ends_its_turn_begins_then(
+    scheduler: Scheduler, gpu: RegisteredGpu, clock: Clock, end: str
+) -> None:
+    first = gpu.must_claim(lane=1)
+    scheduler.queue.submit(new_job())
+    second = gpu.must_claim(lane=1)
+    clock.advance(40)
+    leases = scheduler.leases
+    ends = {
+        "retry": lambda: leases.retry(first, JobError("pipeline_error", "it broke")),
+        "release": lambda: leases.release(first),
+        "fail": lambda: leases.fail(first, JobError("input_unreadable", "it broke")),
+    }
+    ends[end]()
+
+    (left,) = scheduler.fleet.gpu("GPU-0").leases
+    assert (left.job_id, left.progress_at) == (second.job_id, clock.seconds)

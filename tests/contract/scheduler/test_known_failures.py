@@ -36,6 +36,8 @@ from tests.support.fleet import (
     register_gpu,
 )
 
+pytestmark = pytest.mark.usefixtures("fixed_sizes")
+
 ROOT = Path(__file__).parents[3]
 RESIDENT = 6 * GIB
 OUT_OF_MEMORY = JobError("out_of_memory", "CUDA out of memory")
@@ -167,10 +169,11 @@ def memory_of_a_loading_process(world: World) -> Iterator[str]:
 
 
 def a_worker_that_loads(world: World) -> Iterator[str]:
-    loading = world.gpu.add_worker(0, ready=False)
+    world.scheduler.fleet.worker_gone(world.gpu.workers[1])
+    loading = world.gpu.add_worker(RESIDENT, ready=False)
     world.worker = 2
     yield world.submit()
-    world.scheduler.fleet.register_worker(Worker(loading, "GPU-0", 4711, MODEL.id, 0, ready=True))
+    world.scheduler.fleet.register_worker(Worker(loading, "GPU-0", 4711, MODEL.id, RESIDENT, ready=True))
 
 
 def a_condemned_worker(world: World) -> Iterator[str]:

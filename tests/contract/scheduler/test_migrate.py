@@ -167,8 +167,10 @@ VALUES ('GPU-0', 'h', 'm', 'k', 'n', 'fp16', 100, 1, 'active', NULL, 1, 9),
        ('GPU-1', 'h', 'm', 'k', 'n', 'fp16', 100, 1, 'drained', 'fan', 4, 9);
 INSERT INTO workers (id, gpu_id, pid, model, resident_bytes, ready, seen_at) VALUES ('w', 'GPU-0', 1, 'm', 5, true, 9);
 INSERT INTO jobs (id, tenant, model, prompt, params, metadata, image_key, max_attempts, created_at)
-VALUES ('job_1', 't', 'm', 'p', '{"num_inference_steps": 50}', '{}', 'k', 3, 10),
-       ('job_2', 't', 'm', 'p', '{"num_inference_steps": 20}', '{}', 'k', 3, 11);
+VALUES ('job_1', 't', 'm', 'p', '{"width": 512, "height": 320, "num_frames": 16, "num_inference_steps": 50,
+        "guidance_scale": 9.0, "target_fps": 8, "seed": 1}', '{}', 'k', 3, 10),
+       ('job_2', 't', 'm', 'p', '{"width": 512, "height": 320, "num_frames": 16, "num_inference_steps": 20,
+        "guidance_scale": 1, "target_fps": 8, "seed": 1}', '{}', 'k', 3, 11);
 INSERT INTO job_states (job_id, status, model, priority, plan, est_model_bytes, est_working_bytes, est_seconds, weight,
                         rank, memory_class, not_before, lease, attempts, version, started_at)
 VALUES ('job_1', 'running', 'm', 1, 'fp16', 5, 6, 40, 2, -1, 3, 0, 1, 1, 2, 12),
@@ -196,11 +198,18 @@ def test_the_queue_of_the_first_version_goes_on(empty: str) -> None:
             lease = conn.execute(select(s.leases)).one()
             drain = conn.execute(select(s.drains)).one()
             worker = conn.execute(select(s.workers)).one()
-            assert conn.execute(select(s.attempts.c.model)).scalar_one() == "m"
+            attempt = conn.execute(select(s.attempts)).one()
+            plans = conn.execute(select(s.gpus.c.plans).order_by(s.gpus.c.id)).scalars().all()
+    assert (attempt.model, attempt.shape, attempt.gpu_kind) == ("m", "512x320x16", "k")
+    assert plans == [["fp16"], ["fp16"]]
+    assert [(row.plan, row.plan_reason, row.shape, row.notices) for row in states] == [
+        ("fp16", "", "512x320x16", []),
+        ("fp16", "", "512x320x16,unguided", []),
+    ]
     assert [(row.status, row.virtual_at, row.ready_at, row.steps, row.not_before) for row in states] == [
         ("running", 10, 10, 50, 0),
         ("queued", 11, 11, 20, 30),
     ]
-    assert (lease.lease, lease.step, lease.started_at, lease.predicted_seconds) == (1, 7, 12, 40)
+    assert (lease.lease, lease.lane, lease.step, lease.started_at, lease.predicted_seconds) == (1, 0, 7, 12, 40)
     assert (drain.gpu_id, drain.mode, drain.asked_at, drain.deadline_at) == ("GPU-1", "finish", 4, None)
     assert (worker.can_load, worker.condemned) == ([], None)

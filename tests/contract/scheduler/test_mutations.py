@@ -99,9 +99,39 @@ MUTATIONS = {
     ),
     "a reservation that holds nothing off": Mutation(
         "claiming.py",
-        r"if window is None or window\.allows\(",
+        r"if window\.allows\(",
         "if True or window.allows(",
         "test_reservations.py::test_what_would_push_the_start_back_waits_although_it_fits[sqlite]",
+    ),
+    "a ledger that forgets the worker's other lanes": Mutation(
+        "claiming.py",
+        r"resident \+ others \+ beside",
+        "resident + others",
+        "test_lanes.py::test_a_full_gpu_still_takes_a_job_into_a_lane_that_has_one[sqlite]",
+    ),
+    "memory that is given back to each lane": Mutation(
+        "claiming.py",
+        r"max\(0, load\) if beside else load",
+        "load",
+        "test_lanes.py::test_memory_that_a_leaner_plan_gives_back_is_given_once[sqlite]",
+    ),
+    "a claim for a shape that overtakes": Mutation(
+        "claiming.py",
+        r"shape not in \(None, head\.shape\)",
+        "False",
+        "test_lanes.py::test_a_claim_for_a_shape_never_overtakes[sqlite]",
+    ),
+    "a claim that ignores held models": Mutation(
+        "offers.py",
+        r" or model\.held is not None",
+        "",
+        "test_held_models.py::test_a_held_model_starts_no_job_and_a_running_one_goes_on[sqlite]",
+    ),
+    "int8 for everybody": Mutation(
+        "offers.py",
+        r"allow_int8=params\.allow_int8",
+        "allow_int8=True",
+        "test_plans.py::test_int8_is_for_jobs_that_allow_it[sqlite]",
     ),
     "a backfill that forgets what the reserved job needs": Mutation(
         "backfill.py",

@@ -144,7 +144,7 @@ def test_a_job_whose_plan_no_gpu_runs_any_more_ends(scheduler: Scheduler, clock:
     scheduler.reaper.run_once()
     register_gpu(scheduler)
     job_id = scheduler.queue.submit(new_job()).job.id
-    scheduler.fleet.register(MODEL, [replace(gpu_info("GPU-0"), id=scheduler.fleet.gpus()[0].info.id, plan="fp32")])
+    scheduler.fleet.register(MODEL, [gpu_info(plans=("int8",))])
     clock.advance(31)
 
     assert refused(scheduler, clock) == [job_id]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scheduler import catalog, ids, placement
+from scheduler import ids, placement
 from scheduler.claiming import Claims, Seat
 from scheduler.policy import Policy
 from scheduler.records import GpuSample, Job, Lease, Progress, Reservation, ServedModel, Worker
@@ -21,6 +21,9 @@ from scheduler.service import Scheduler
 from scheduler.states import JobStatus, Stage
 from tests.support.databases import Clock
 from tests.support.fleet import GIB, MEASURED, MODEL, PARAMS, RESULT, RegisteredGpu, demand_bytes, new_job, register_gpu
+from tests.support.sizes import FixedSizes
+
+pytestmark = pytest.mark.usefixtures("fixed_sizes")
 
 BLOCK = Policy().memory_class_bytes
 RESIDENT = 6 * GIB
@@ -360,9 +363,7 @@ def params_of(drawn: dict[str, Any]) -> dict[str, Any]:
 
 def blocks(wanted: dict[str, Any]) -> int:
     """The memory class of a job."""
-    footprint = catalog.architecture(MODEL.architecture).footprint(
-        replace(PARAMS, **wanted), plan="fp16", kind="cpu", weights_bytes=MODEL.weights_bytes
-    )
+    footprint = FixedSizes().predict(MODEL, kind="cpu", plan="fp16", params=replace(PARAMS, **wanted))
     return placement.memory_class(footprint.working_bytes, BLOCK)
 
 

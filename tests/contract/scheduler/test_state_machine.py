@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import delete, select
 
-from scheduler import ids
+from scheduler import catalog, ids
 from scheduler.errors import IdempotencyMismatch, InvalidState, LeaseLost
 from scheduler.policy import Order, Policy
 from scheduler.reaper import Reaper
@@ -23,15 +23,19 @@ from tests.support.databases import Clock
 from tests.support.fleet import ERROR, GIB, MEASURED, MODEL, RESULT, demand_bytes, gpu_info, new_job, open_scheduler
 from tests.support.queue_model import ModelGpu, ModelJob, ModelWorker, QueueModel
 
+pytestmark = pytest.mark.usefixtures("fixed_sizes")
+
 POLICY = Policy(max_attempts=2, reserve_after_seconds=5.0)
 FIRST = replace(MODEL, weights_bytes=GIB)
 SECOND = replace(MODEL, id="second", weights_bytes=2 * GIB)
-RESIDENT = 2 * GIB
-LOAD_SECOND = 640 * 2**20 + SECOND.weights_bytes - RESIDENT  # context and weights, in the place of the first model
-# GPU-0's workers load the second model when a job wants it; GPU-1 has workers of both. Three make a GPU crowded.
+RESIDENT = {FIRST.id: 2 * GIB, SECOND.id: 3 * GIB}
+CONTEXT = catalog.architecture(MODEL.architecture).resident_bytes("fp16", 0)
+LOAD_FIRST, LOAD_SECOND = (CONTEXT + model.weights_bytes for model in (FIRST, SECOND))
+# GPU-0's workers load the second model when a job wants it; GPU-1 has workers of both, and those of the second one give
+# memory back for a job of the first. Three make a GPU crowded.
 FLEET: tuple[tuple[str, ServedModel, int, tuple[tuple[str, dict[str, int]], ...]], ...] = (
-    ("GPU-0", FIRST, 13, ((FIRST.id, {SECOND.id: LOAD_SECOND}),)),
-    ("GPU-1", SECOND, 14, ((SECOND.id, {}), (FIRST.id, {}))),
+    ("GPU-0", FIRST, 13, ((FIRST.id, {SECOND.id: LOAD_SECOND - RESIDENT[FIRST.id]}),)),
+    ("GPU-1", SECOND, 15, ((SECOND.id, {FIRST.id: LOAD_FIRST - RESIDENT[SECOND.id]}), (FIRST.id, {}))),
 )
 # 0.5 GiB for 3 s, 1.9 for 14 s and for a minute, 3.9 for half a minute, 5.75 for 6 minutes.
 SIZES: tuple[dict[str, int], ...] = (
@@ -45,6 +49,8 @@ SIZES: tuple[dict[str, int], ...] = (
 COMMON = {
     "a GPU is reserved",
     "a worker loads another model",
+    "a worker gives memory back",
+    "a job waits in a lane behind another",
     "a lease runs out",
     "a stale lease is refused",
     "a job is given back for a drain",
@@ -79,7 +85,15 @@ CALLS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
     "submit_many": (1, {"several": st.lists(st.fixed_dictionaries(job_of), min_size=2, max_size=4)}),
     "submit_again": (1, {"index": indices, "same": st.booleans()}),
     "set_share": (1, {"tenant": tenants, "share": st.sampled_from([None, 0.5, 2.0])}),
-    "claim": (20, {"gpu": gpus, "index": indices, "free_gib": st.sampled_from([24] * 7 + [4, 1, 0])}),
+    "claim": (
+        20,
+        {
+            "gpu": gpus,
+            "index": indices,
+            "lane": st.sampled_from([0, 0, 1, 2]),
+            "free_gib": st.sampled_from([24] * 7 + [4, 1, 0]),
+        },
+    ),
     "report": (2, {"index": indices, "fraction": st.sampled_from([0.1, 0.5, 0.9])}),
     "end": (6, {"index": indices, "how": endings}),
     "cancel": (3, {"index": indices}),
@@ -218,28 +232,28 @@ class QueueMachine(RuleBasedStateMachine):
 
     # The workers
 
-    def claim(self, gpu: int, index: int, free_gib: int) -> None:
+    def claim(self, gpu: int, index: int, lane: int, free_gib: int) -> None:
         gpu_id = FLEET[gpu][0]
         known = self.workers[gpu_id]
         alive = [worker_id for worker_id in known if worker_id in self.model.workers]
         workers = (alive if index < 5 else []) or known
         worker_id = workers[index % len(workers)]
         now, free_bytes = self.clock.seconds, free_gib * GIB
-        expected = self.model.claim(worker_id, free_bytes, now)
+        expected = self.model.claim(worker_id, lane, free_bytes, now)
 
-        lease = self.scheduler.queue.claim(worker_id, gpu_id, free_bytes)
+        lease = self.scheduler.queue.claim(worker_id, gpu_id, free_bytes, lane=lane)
 
         assert (lease and lease.job_id) == (expected and expected.id)
         if lease is not None and expected is not None:
-            self.model.check_overtaking(expected, worker_id, free_bytes, now)
-            self.model.claimed(expected, lease, now)
-            assert (lease.fence, lease.attempt) == (expected.fence, expected.attempts)
+            self.model.check_overtaking(expected, worker_id, lane, free_bytes, now)
+            self.model.claimed(expected, lease, free_bytes, now)
+            assert (lease.fence, lease.attempt, lease.lane) == (expected.fence, expected.attempts, lane)
             assert lease.reserved_bytes == expected.reserved_bytes
             self.leases.append(lease)
 
     def report(self, index: int, fraction: float) -> None:
         lease, job = self.pick(index)
-        progress = Progress(Stage.DENOISING, 0, lease.params.num_inference_steps, fraction)
+        progress = Progress(Stage.DENOISING, 1, lease.params.num_inference_steps, fraction)
         if not self.model.holds(lease):
             with pytest.raises(LeaseLost):
                 self.scheduler.leases.report(lease, progress)
@@ -260,13 +274,13 @@ class QueueMachine(RuleBasedStateMachine):
             return
         answer = call(lease, *arguments.get(how, ()))
         if how == "retry":
-            assert answer is self.model.give_back(job)
+            assert answer is self.model.give_back(job, self.clock.seconds)
             self.learn_backoff(job)
         elif how == "release":
             assert answer is self.model.release(job, self.clock.seconds)
         else:
             ends = {"succeed": JobStatus.SUCCEEDED, "fail": JobStatus.FAILED, "cancelled": JobStatus.CANCELLED}
-            assert answer in (self.model.end(job, ends[how]), None)
+            assert answer in (self.model.end(job, ends[how], self.clock.seconds), None)
 
     def obey(self) -> None:
         """The workers that were told to stop have come to the end of their step."""
@@ -276,7 +290,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert directive is self.directive(job)
             if directive is Directive.CANCEL:
                 self.scheduler.leases.cancelled(job.lease)
-                self.model.end(job, JobStatus.CANCELLED)
+                self.model.end(job, JobStatus.CANCELLED, self.clock.seconds)
             elif directive is Directive.RELEASE:
                 self.model.situations["a job is given back for a drain"] += 1
                 assert self.scheduler.leases.release(job.lease) is self.model.release(job, self.clock.seconds)
@@ -294,7 +308,7 @@ class QueueMachine(RuleBasedStateMachine):
         for job in self.model.running():
             assert job.lease is not None
             fraction = min(0.95, job.fraction + seconds / job.seconds)
-            progress = Progress(Stage.DENOISING, 0, job.lease.params.num_inference_steps, fraction)
+            progress = Progress(Stage.DENOISING, 1, job.lease.params.num_inference_steps, fraction)
             assert self.scheduler.leases.report(job.lease, progress) is self.directive(job)
             self.model.reported(job.lease, fraction, now)
 
@@ -318,7 +332,7 @@ class QueueMachine(RuleBasedStateMachine):
     def worker_gone(self, gpu: int, index: int) -> None:
         workers = self.workers[FLEET[gpu][0]]
         worker_id = workers[index % len(workers)]
-        lost = self.model.worker_gone(worker_id)
+        lost = self.model.worker_gone(worker_id, self.clock.seconds)
         assert sorted(self.scheduler.fleet.worker_gone(worker_id)) == sorted(job.id for job in lost)
         for job in lost:
             self.learn_backoff(job)
@@ -327,13 +341,16 @@ class QueueMachine(RuleBasedStateMachine):
         gpu_id, _, _, kinds = FLEET[gpu]
         held = [worker for worker in self.model.workers.values() if worker.gpu_id == gpu_id]
         promised = sum(job.reserved_bytes for job in self.model.running(gpu_id))
-        if (len(held) + 1) * RESIDENT + promised > self.model.gpus[gpu_id].usable_bytes or len(held) == 3:
-            return  # as its supervisor would see
         model, can_load = kinds[len(self.workers[gpu_id]) % len(kinds)]
-        worker = Worker(ids.new_id("worker"), gpu_id, 4711, model, RESIDENT, ready=True, can_load=tuple(can_load))
+        resident = RESIDENT[model]
+        in_all = sum(worker.resident_bytes for worker in held) + resident + promised
+        if in_all > self.model.gpus[gpu_id].usable_bytes or len(held) == 3:
+            return  # as its supervisor would see
+        worker = Worker(ids.new_id("worker"), gpu_id, 4711, model, resident, ready=True, can_load=tuple(can_load))
         self.scheduler.fleet.register_worker(worker)
         self.workers[gpu_id].append(worker.id)
-        self.model.worker_added(ModelWorker(worker.id, gpu_id, model, RESIDENT, self.clock.seconds, can_load))
+        loads = {model: 0, **can_load}
+        self.model.worker_added(ModelWorker(worker.id, gpu_id, model, resident, self.clock.seconds, loads))
 
     # The operator
 
@@ -400,7 +417,11 @@ class QueueMachine(RuleBasedStateMachine):
         for gpu in gpus:
             assert gpu.state == self.model.gpus[gpu.id].state
             resident = sum(row.resident_bytes for row in workers if row.gpu_id == gpu.id)
-            leased = sum(row.reserved_bytes for row in leases if row.gpu_id == gpu.id)
+            lanes: dict[tuple[str, int], int] = defaultdict(int)
+            for row in leases:
+                if row.gpu_id == gpu.id:
+                    lanes[row.worker_id, row.lane] = max(lanes[row.worker_id, row.lane], row.reserved_bytes)
+            leased = sum(lanes.values())
             assert resident + leased <= gpu.total_bytes - gpu.headroom_bytes
         kept = {gpu.id: gpu for gpu in self.model.gpus.values() if gpu.reserved_for is not None}
         assert {row.gpu_id: row.job_id for row in reservations} == {gpu.id: gpu.reserved_for for gpu in kept.values()}

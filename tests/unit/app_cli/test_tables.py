@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.cli.gpu_table import bar, show_gpus, show_preview
+from app.cli.models import show_models
 from app.cli.tables import show_estimate, show_job, show_jobs
-from tests.support.api_objects import JOB_ID, make_gpu, make_job
+from tests.support.api_objects import JOB_ID, make_estimate, make_gpu, make_job, make_model
 
 
 @pytest.fixture
@@ -58,6 +59,22 @@ def test_a_job(at_80):
     assert "sha256" not in text
 
 
+def test_a_job_tells_its_plan_and_notices(capsys):
+    notices = [
+        {"at": "2026-01-01T00:00:00Z", "code": "out_of_memory", "message": "goes on from step 12"},
+        {"at": "2026-01-01T00:00:00Z", "code": "checkpoint_discarded", "message": "starts anew"},
+    ]
+    params = make_job()["params"] | {"preset": "fast", "allow_int8": True}
+    show_job(make_job(params=params, notices=notices, checkpoint_step=12))
+    lines = capsys.readouterr().out.splitlines()
+    assert "video       16 frames 256x256, 10 steps, seed 7, preset fast, int8 allowed" in lines
+    assert "plan        fp32 (fp32 is the fastest plan, and fits 1 of 1 GPU)" in lines
+    assert "checkpoint  at step 12" in lines
+    first = next(index for index, line in enumerate(lines) if line.startswith("notices"))
+    assert lines[first].startswith("notices     goes on from step 12 (out_of_memory, ")
+    assert lines[first + 1].startswith("            starts anew (checkpoint_discarded, ")
+
+
 def test_a_queued_job_says_until_when_it_waits(capsys):
     show_job(make_job())
     lines = capsys.readouterr().out.splitlines()
@@ -86,21 +103,22 @@ def test_a_queued_job_of_an_older_front_end(capsys):
 
 def test_a_finished_job_has_its_result(at_80):
     text = "\n".join(at_80(show_job, make_job("succeeded", sha256="ab" * 32, video_bytes=2**20)))
-    for words in ("1.0 MiB, 2.0 s at 8 frames per second", "ab" * 32, "ran", "3.5 s"):
+    for words in ("1.0 MiB, 2.0 s at 8 frames per second", "ab" * 32, "ran", "3.5 s", "21.4 kJ"):
         assert words in text
 
 
 def test_gpus(at_80):
     lines = at_80(show_gpus, [make_gpu(), make_gpu(state="drained", reason="fan is loud", workers=[], leases=[])])
     assert lines[0] == "GPU-3f0c1b5e-8a52-4d9e-9c54-0d5e5a3d8b11  NVIDIA H100 80GB HBM3"
-    assert lines[1:6] == [
+    assert lines[1:7] == [
         "  state   active",
+        "  plans   fp16, fp16-chunked",
         "  memory  █████▒▒▒▒▒░░░░░░░░░░  20.0 GiB used, 40.0 GiB reserved, of 80.0 GiB",
         "  load    97%, 61 °C",
-        "  worker  pid 4711, ali-vilab/i2vgen-xl",
+        "  worker  pid 4711, ali-vilab/i2vgen-xl, fp16",
         f"  job     {JOB_ID} denoising 42% step 21/50",
     ]
-    assert lines[6] == ""
+    assert lines[7] == ""
     assert "  state   drained: fan is loud" in lines
     assert "  worker  none" in lines
 
@@ -140,8 +158,8 @@ def test_a_preview(at_80):
         f"{JOB_ID} finishes in 41.2 s loses -",
         f"{JOB_ID} released in 5m 02s loses 7m 12s",
         "GPU-1 would be empty at once",
-        "Released and killed jobs go back to the queue and start anew; it costs them no",
-        "attempt.",
+        "Released and killed jobs go back to the queue, and go on from a checkpoint; it",
+        "costs them no attempt.",
     ]
 
 
@@ -173,13 +191,34 @@ def test_bar(used, reserved, expected):
 
 
 def test_an_estimate_says_where_it_fits_and_why_not(capsys):
-    need = {"vram_bytes": 9 * 2**30, "seconds": 71.0, "weight": 7.9, "plan": "fp16"}
-    fits = {"gpu": "GPU-1", "name": "H100", "state": "active", "online": True, "fits": True, "estimate": need}
-    small = {**fits, "gpu": "GPU-2", "name": "T4", "online": False, "fits": False, "reason": "needs 20.0 GiB"}
-    show_estimate({"model": "m", "params": make_job()["params"], "estimate": need, "gpus": [fits, small]})
-    text = capsys.readouterr().out
-    for words in ("9.0 GiB", "1m 11s", "7.9", "fp16", "GPU-1  H100 (active): fits, 1m 11s"):
-        assert words in text
-    assert "GPU-2  T4 (active, offline): does not fit: needs 20.0 GiB" in text
-    show_estimate({"model": "m", "params": make_job()["params"], "estimate": None, "gpus": [small]})
-    assert "no GPU could ever run it" in capsys.readouterr().out
+    show_estimate(make_estimate())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == [
+        "memory  9.0 GiB",
+        "time    1m 11s",
+        "weight  7.9",
+        "plan    fp16 (fp16 is the fastest plan, and fits 1 of 2 GPUs)",
+        "",
+        "GPU-1  H100 (active)",
+        "  fp16          fits: 9.0 GiB, 1m 11s (measured 12 times here)",
+        "  fp16-chunked  fits: 7.0 GiB, 1m 20s (data sheet)",
+        "",
+        "GPU-2  T4 (active, offline)",
+        "  fp16  does not fit: needs 20.0 GiB",
+    ]
+    show_estimate(make_estimate(estimate=None, fits=False, reason="needs 20.0 GiB"))
+    assert "fits   nowhere: needs 20.0 GiB" in capsys.readouterr().out
+
+
+def test_models(at_80):
+    lines = at_80(show_models, [make_model(), make_model(id="tiny", random_weights=True, held="3 runs\x1b failed")])
+    assert lines == [
+        "ali-vilab/i2vgen-xl",
+        "  presets standard: Every step in full.",
+        "          fast: An approximation.",
+        "",
+        "tiny  random weights: its output is noise",
+        "  held    3 runs  failed",
+        "  presets standard: Every step in full.",
+        "          fast: An approximation.",
+    ]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.backfill import Running, Window, remaining_seconds, window
+from scheduler.backfill import Holding, Running, Window, lanes, window
 
 jobs = st.lists(st.builds(Running, st.integers(1, 50), st.floats(0, 1000)), max_size=8)
 
@@ -65,8 +65,26 @@ def test_a_window_allows_what_ends_in_time_or_fits_beside() -> None:
     assert not gap.allows(1e9, 6, slack=1.25)
 
 
-@pytest.mark.parametrize(
-    ("fraction", "since", "left"), [(0.0, 0.0, 100.0), (0.0, 30.0, 70.0), (0.5, 10.0, 40.0), (0.9, 50.0, 0.0)]
-)
-def test_what_remains_goes_by_progress_and_by_the_clock_since(fraction: float, since: float, left: float) -> None:
-    assert remaining_seconds(100.0, fraction, since) == pytest.approx(left)
+def test_a_job_that_starts_later_has_so_much_less_time() -> None:
+    gap = Window(100.0, 5).after(40.0)
+
+    assert gap.allows(48.0, 50, slack=1.25)
+    assert not gap.allows(49.0, 50, slack=1.25)
+    assert gap.allows(1e9, 5, slack=1.25)
+
+
+@pytest.mark.parametrize(("left", "since", "remains"), [(100.0, 0.0, 100.0), (100.0, 30.0, 70.0), (10.0, 50.0, 0.0)])
+def test_what_remains_goes_by_progress_and_by_the_clock_since(left: float, since: float, remains: float) -> None:
+    assert lanes([Holding(("w", 0), 4, left, since)]) == {("w", 0): Running(4, pytest.approx(remains))}
+
+
+def test_a_lane_holds_its_largest_job_until_the_last_has_ended() -> None:
+    """The second job of a lane has waited since it was claimed, not run."""
+    running = [Holding(("w", 0), 4, 60.0, 5.0), Holding(("w", 0), 7, 100.0, 20.0)]
+    beside = [Holding(("w", 1), 2, 10.0, 0.0), Holding(("v", 0), 3, 30.0, 10.0)]
+
+    assert lanes([*running, *beside]) == {
+        ("w", 0): Running(7, 155.0),
+        ("w", 1): Running(2, 10.0),
+        ("v", 0): Running(3, 20.0),
+    }

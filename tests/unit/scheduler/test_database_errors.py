@@ -77,7 +77,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
             pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
             conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
             conn.exec_driver_sql(
-                "INSERT INTO models VALUES ('m', 'a', 1, hex(zeroblob(1000000)), 0)",
+                "INSERT INTO models VALUES ('m', 'a', 1, hex(zeroblob(1000000)), 0, NULL, NULL)",
             )
 
 
@@ -95,7 +95,7 @@ def test_a_bug_is_not_an_unusable_database(tmp_path: Path) -> None:
     with opened(sqlite_url(tmp_path / "reelq.db")) as database:
         migrate(database)
         with pytest.raises(IntegrityError), database.write() as conn:
-            conn.exec_driver_sql("INSERT INTO models VALUES ('m', NULL, 1, '', 0)")
+            conn.exec_driver_sql("INSERT INTO models VALUES ('m', NULL, 1, '', 0, NULL, NULL)")
 
 
 def test_a_write_that_raises_leaves_nothing(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_write_that_raises_leaves_nothing(tmp_path: Path) -> None:
 
         def write_and_fail() -> None:
             with database.write() as conn:
-                conn.exec_driver_sql("INSERT INTO models VALUES ('m', 'a', 1, '', 0)")
+                conn.exec_driver_sql("INSERT INTO models VALUES ('m', 'a', 1, '', 0, NULL, NULL)")
                 raise LookupError
 
         with pytest.raises(LookupError):

@@ -22,7 +22,7 @@ def order(**changes: Any) -> DrainOrder:
 def running(job_id: str = "job_1", *, fraction: float = 0.5, asked: bool = False) -> OpenLease:
     """A job of 100 steps of 2 s each, started 120 s ago."""
     progress = Progress(Stage.DENOISING, int(fraction * 100), 100, fraction)
-    return OpenLease(job_id, 1, "worker_1", 2**30, NOW - 120, 200.0, NOW + 5, asked, NOW - 1, progress)
+    return OpenLease(job_id, 1, "worker_1", 0, 2**30, NOW - 120, 200.0, NOW + 5, asked, NOW - 1, progress)
 
 
 def gpu(*leases: OpenLease) -> Gpu:
@@ -30,8 +30,9 @@ def gpu(*leases: OpenLease) -> Gpu:
     return Gpu(gpu_info(), GpuState.ACTIVE, None, None, 0.0, sample, NOW, True, None, None, (), leases)
 
 
-def forecast(lease: OpenLease, **changes: Any) -> JobForecast:
-    (job,) = preview(gpu(lease), order(**changes), NOW).jobs
+def forecast(lease: OpenLease, *, saved_at: float | None = None, **changes: Any) -> JobForecast:
+    saved = {} if saved_at is None else {lease.job_id: saved_at}
+    (job,) = preview(gpu(lease), order(**changes), NOW, saved).jobs
     return job
 
 
@@ -80,6 +81,14 @@ def test_a_checkpoint_stops_them_after_the_step_that_runs_and_their_run_is_lost(
     assert forecast(running(), mode=DrainMode.CHECKPOINT) == JobForecast("job_1", Ending.RELEASED, 2.0, 122.0)
 
 
+def test_with_a_checkpoint_only_what_was_done_since_is_lost() -> None:
+    kill = {"deadline_seconds": 50.0, "on_deadline": OnDeadline.KILL}
+    assert forecast(running(), saved_at=NOW - 7, **kill) == JobForecast("job_1", Ending.KILLED, 50.0, 7.0)
+    released = forecast(running(), saved_at=NOW - 7, mode=DrainMode.CHECKPOINT)
+    assert released == JobForecast("job_1", Ending.RELEASED, 2.0, 0.0)
+    assert forecast(running(), saved_at=NOW - 7) == JobForecast("job_1", Ending.FINISHES, 100.0, 0.0)
+
+
 def test_one_that_was_asked_before_stops_whatever_is_asked_now() -> None:
     assert forecast(running(asked=True)).ending is Ending.RELEASED
 
@@ -104,7 +113,7 @@ def test_a_deadline_ends_what_takes_longer(deadline: float, on_deadline: OnDeadl
 
 
 def test_the_gpu_is_empty_when_its_last_job_is_gone() -> None:
-    both = preview(gpu(running("job_1"), running("job_2", fraction=0.9)), order(deadline_seconds=50.0), NOW)
+    both = preview(gpu(running("job_1"), running("job_2", fraction=0.9)), order(deadline_seconds=50.0), NOW, {})
     assert both.empty_in_seconds == 52.0
     assert [(job.job_id, job.ending) for job in both.jobs] == [("job_1", "released"), ("job_2", "finishes")]
-    assert preview(gpu(), order(), NOW) == DrainPreview("GPU-0", 0.0, ())
+    assert preview(gpu(), order(), NOW, {}) == DrainPreview("GPU-0", 0.0, ())

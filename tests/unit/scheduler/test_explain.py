@@ -20,9 +20,10 @@ NOW = 1000.0
 FOOTPRINT = Footprint("fp16", 6 * GIB, 4 * GIB, seconds=80.0)
 JOB = Job(
     id="job_1", tenant="default", model=MODEL.id, prompt="p", params=PARAMS, metadata={}, image_key="k", priority=1.0,
-    footprint=FOOTPRINT, weight=8.0, virtual_at=NOW, rank=1.0, memory_class=64, status=JobStatus.QUEUED, version=(1, 0),
-    progress=None, attempts=0, max_attempts=3, not_before=0.0, ready_at=NOW, cancel_requested=False, gpu_id=None,
-    measured=None, error=None, result=None, created_at=NOW, started_at=None, finished_at=None,
+    footprint=FOOTPRINT, plan_reason="", weight=8.0, virtual_at=NOW, rank=1.0, memory_class=64,
+    status=JobStatus.QUEUED, version=(1, 0), progress=None, attempts=0, max_attempts=3, not_before=0.0, ready_at=NOW,
+    cancel_requested=False, gpu_id=None, resumed_from_step=None, checkpoint_step=None, notices=(), measured=None,
+    error=None, result=None, created_at=NOW, started_at=None, finished_at=None,
 )  # fmt: skip
 SURE = Pace(1.0, 1.0, 1.0, shared=0.0)
 PAUSE = Pause(NOW - 60, "moving racks", "alice")
@@ -41,14 +42,19 @@ def offer(
     sample: GpuSample | None = None,
     kept: Reservation | None = None,
     capacity_bytes: int = 17 * GIB,
+    plan: str = "fp16",
 ) -> Offer:
-    """A GPU with a worker, or `workers`; the first ones run jobs of 80 s that are at the fractions `running`."""
+    """A GPU with a worker, or `workers`, and 17 GiB beside them.
+
+    The first ones run jobs of 80 s that are at the fractions `running`.
+    """
     workers = (Worker("w0", name, 1, MODEL.id, 6 * GIB, ready),) if workers is None else workers
     leases = tuple(
         OpenLease(
             job_id=f"{name}-{number}",
             fence=1,
             worker_id=f"w{number}",
+            lane=0,
             reserved_bytes=running_bytes,
             started_at=NOW,
             predicted_seconds=80.0,
@@ -60,7 +66,7 @@ def offer(
         for number, fraction in enumerate(running)
     )
     gpu = Gpu(
-        info=gpu_info(name),
+        info=gpu_info(name, total_bytes=(18 + 6 * max(1, len(workers))) * GIB),
         state=state,
         reason=None if state is GpuState.ACTIVE else "why",
         actor=None,
@@ -73,11 +79,11 @@ def offer(
         workers=workers,
         leases=leases,
     )
-    return Offer(gpu, FOOTPRINT, capacity_bytes)
+    return Offer(gpu, replace(FOOTPRINT, plan=plan), capacity_bytes, {None: GIB, plan: FOOTPRINT.model_bytes})
 
 
 def two_workers(*, model: str = MODEL.id) -> tuple[Worker, ...]:
-    return tuple(Worker(f"w{number}", "GPU-0", number, model, 3 * GIB, ready=True) for number in range(2))
+    return tuple(Worker(f"w{number}", "GPU-0", number, model, 6 * GIB, ready=True) for number in range(2))
 
 
 def standing(*seconds: float) -> Standing:
@@ -99,7 +105,8 @@ def test_each_reason_hides_the_next() -> None:
     reasons = [
         told(job=waiting, pause=PAUSE),
         told(small, job=waiting, pause=PAUSE),
-        told(draining, job=waiting, pause=PAUSE),
+        told(draining, job=waiting, pause=PAUSE, held="3 runs in a row failed"),
+        told(draining, job=waiting, held="3 runs in a row failed"),
         told(draining, job=waiting),
         told(offline, job=waiting),
         told(offline, job=replace(waiting, attempts=1)),
@@ -115,6 +122,7 @@ def test_each_reason_hides_the_next() -> None:
         Blocker.NO_GPU,
         Blocker.TOO_LARGE,
         Blocker.QUEUE_PAUSED,
+        Blocker.MODEL_HELD,
         Blocker.DRAINING,
         Blocker.NOT_BEFORE,
         Blocker.RETRY_BACKOFF,
@@ -258,6 +266,7 @@ def test_a_wait_that_is_set_is_the_least() -> None:
     [
         (offer(), {"pause": PAUSE}),
         (offer(state=GpuState.DRAINING), {}),
+        (offer(), {"held": "3 runs in a row failed"}),
         (offer(online=False), {}),
         (offer(ready=False), {}),
         (offer(sample=GpuSample(None, None, problem="lost")), {}),
@@ -267,3 +276,25 @@ def test_when_nobody_can_tell_nothing_is_told(gpu: Offer, moment: dict[str, Any]
     info = told(gpu, **moment)
 
     assert (info.position, info.eta_seconds, info.start, info.finish) == (1, None, None, None)
+
+
+def test_a_job_whose_plan_fits_no_longer_says_with_which_it_goes_on() -> None:
+    small = offer(capacity_bytes=4 * GIB - 1)
+
+    too_large = told(small, offer(plan="fp16-offload"))
+    not_run = told(offer(plan="fp32"))
+
+    assert (too_large.wait.code, too_large.wait.details["next_plan"]) == (Blocker.TOO_LARGE, "fp16-offload")
+    assert too_large.wait.message.endswith("; it will go on with plan fp16-offload, which fits")
+    assert (not_run.wait.code, not_run.wait.details["next_plan"]) == (Blocker.NO_GPU, "fp32")
+    assert "next_plan" not in told(small, offer(plan="fp32", capacity_bytes=GIB)).wait.details
+
+
+def test_jobs_of_one_lane_hold_memory_once_and_run_one_after_another() -> None:
+    gpu = offer(running=(0.5,), running_bytes=14 * GIB).gpu
+    next_up = replace(gpu.leases[0], job_id="next", progress=replace(gpu.leases[0].progress, fraction=0.0))
+    lane = replace(offer(), gpu=replace(gpu, leases=(*gpu.leases, next_up)))
+    lanes = replace(offer(), gpu=replace(gpu, leases=(*gpu.leases, replace(next_up, lane=1, reserved_bytes=GIB))))
+
+    assert (told(lane).wait.code, told(lane).eta_seconds) == (Blocker.BUSY, 120.0)
+    assert (told(lanes).wait.code, told(lanes).eta_seconds) == (Blocker.BUSY, 40.0)

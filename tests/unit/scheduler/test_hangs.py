@@ -17,6 +17,7 @@ STINT = Stint(
     job_id="job_1",
     gpu_id="GPU-0",
     worker_id="worker_1",
+    lane=0,
     predicted_seconds=50.0,  # 1 s a step: the minimum of 120 s holds
     expires_at=NOW + 8,
     release_requested_at=None,
@@ -61,6 +62,31 @@ def test_a_job_that_is_not_given_back_hangs_although_it_makes_progress() -> None
     why = told(progress_at=NOW, release_requested_at=NOW - 121)
     assert why == "the job was not given back within 121 s, limit 120 s"
     assert told(progress_at=NOW, release_requested_at=NOW - 500, since=NOW - 60) is None
+
+
+def test_one_that_waits_for_another_of_its_lane_is_as_well_as_that_one() -> None:
+    waiting = replace(STINT, job_id="job_2", progress=Progress(Stage.LOADING, 0, 50, 0.0), progress_at=NOW - 500)
+    running = replace(STINT, progress_at=NOW - 1)
+    stuck = replace(STINT, progress_at=NOW - 130)
+
+    def verdict(*beside: Stint) -> str | None:
+        return why_hung(waiting, POLICY, NOW, LONG_AGO, beside=(waiting, *beside))
+
+    assert verdict() is not None
+    assert verdict(running) is None
+    assert verdict(stuck) == "no progress for 130 s, limit 120 s, at loading, step 0 of 50"
+    assert verdict(replace(running, lane=1)) is not None, "that one does not keep it waiting"
+    assert verdict(replace(running, worker_id="worker_2")) is not None
+    begun = replace(waiting, progress=Progress(Stage.ENCODING, 0, 50, 0.0))
+    assert why_hung(begun, POLICY, NOW, LONG_AGO, beside=(begun, running)) is not None, "it has its turn"
+
+
+def test_a_supervisor_looks_at_the_lane_too() -> None:
+    waiting = replace(STINT, job_id="job_2", progress=Progress(Stage.LOADING, 0, 50, 0.0), progress_at=NOW - 500)
+    watch = WorkerWatch(POLICY, pause_seconds=1000.0)
+    for at in (NOW - 500, NOW):
+        assert watch.verdict(WorkerLook(at, at, None, (replace(STINT, progress_at=at), waiting)), ready=True) is None
+    assert watch.verdict(WorkerLook(NOW + 7, NOW + 7, None, (waiting,)), ready=True) is not None
 
 
 def test_a_grace_comes_on_top() -> None:

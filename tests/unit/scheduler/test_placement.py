@@ -1,5 +1,6 @@
 """The ledger's arithmetic."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,8 +28,16 @@ def worker(resident_bytes: int, model: str = MODEL.id, can_load: tuple[str, ...]
     return Worker(f"worker_{resident_bytes}", "GPU-0", 1, model, resident_bytes, ready=True, can_load=can_load)
 
 
-def offer(working_bytes: int, capacity_bytes: int, seconds: float = 10.0) -> Offer:
-    return Offer(gpu(), Footprint("fp16", 6 * GIB, working_bytes, seconds), capacity_bytes)
+def offer(
+    working_bytes: int, capacity_bytes: int, seconds: float = 10.0, plan: str = "fp16", gpu_id: str = "GPU-0"
+) -> Offer:
+    need = Footprint(plan, 6 * GIB, working_bytes, seconds)
+    return Offer(gpu(gpu_id=gpu_id), need, capacity_bytes, {None: GIB, plan: need.model_bytes})
+
+
+def capacity_gib(*workers: Worker, model_gib: int = 6) -> float:
+    """What a GPU of 23 GiB has for a job of a model that holds 6 GiB, or under a leaner plan less."""
+    return placement.capacity_bytes(gpu(*workers), MODEL.id, model_gib * GIB, {None: 2 * GIB, "fp16": 6 * GIB}) / GIB
 
 
 @given(working=sizes)
@@ -50,22 +59,27 @@ def test_the_ledger_promises_neither_what_is_used_nor_what_is_promised(
 ) -> None:
     free = placement.ledger_free_bytes(measured, total, headroom, committed)
 
-    assert free >= 0
-    assert free <= max(0, measured)
-    assert free + headroom + committed <= total or free == 0
-    assert free in (0, measured, total - headroom - committed), "and it promises all that is left"
+    assert free <= measured
+    assert free + headroom + committed <= total
+    assert free in (measured, total - headroom - committed), "and it promises all that is left"
 
 
 def test_capacity_is_what_one_job_can_get_beside_the_model() -> None:
-    assert placement.capacity_bytes(gpu(), MODEL.id, 6 * GIB) == 17 * GIB
-    assert placement.capacity_bytes(gpu(worker(7 * GIB)), MODEL.id, 6 * GIB) == 16 * GIB, "measured beats predicted"
-    assert placement.capacity_bytes(gpu(worker(GIB)), MODEL.id, 6 * GIB) == 17 * GIB, "until it is measured whole"
+    assert capacity_gib() == 17
+    assert capacity_gib(worker(7 * GIB)) == 16, "measured beats predicted"
+    assert capacity_gib(worker(GIB)) == 17, "until it is measured whole"
+
+
+def test_a_leaner_plan_gives_memory_back() -> None:
+    assert capacity_gib(worker(6 * GIB), model_gib=2) == 21
+    assert capacity_gib(worker(7 * GIB), model_gib=2) == 20, "but not what the process holds with every plan"
+    assert capacity_gib(worker(2 * GIB), model_gib=6) == 17, "and a faster one takes it"
+    assert placement.reserved_bytes(3 * GIB, 2 * GIB, BLOCK) == 5 * GIB
+    assert placement.reserved_bytes(3 * GIB, -2 * GIB, BLOCK) == GIB
+    assert placement.reserved_bytes(3 * GIB, -4 * GIB, BLOCK) == BLOCK
 
 
 def test_all_that_is_resident_counts_once() -> None:
-    def capacity_gib(*workers: Worker) -> float:
-        return placement.capacity_bytes(gpu(*workers), MODEL.id, 6 * GIB) / GIB
-
     assert capacity_gib(worker(6 * GIB), worker(6 * GIB)) == 11, "the other worker stays beside the job"
     assert capacity_gib(worker(6 * GIB), worker(3 * GIB, "other")) == 14
     assert capacity_gib(worker(GIB), worker(3 * GIB, "other")) == 14, "the model will be there whole, once"
@@ -77,7 +91,36 @@ def test_all_that_is_resident_counts_once() -> None:
 def test_the_fastest_gpu_that_fits_is_chosen() -> None:
     small_and_fast, fitting, slow = offer(GIB, GIB - 1, 1.0), offer(GIB, GIB, 2.0), offer(GIB, 9 * GIB, 3.0)
 
-    assert placement.choose([slow, small_and_fast, fitting], BLOCK) is fitting
+    assert placement.choose([slow, small_and_fast, fitting], BLOCK).offer is fitting
+
+
+def test_the_fastest_plan_that_fits_is_chosen_and_says_why() -> None:
+    whole = [offer(20 * GIB, 17 * GIB), offer(20 * GIB, 30 * GIB, gpu_id="GPU-1")]
+    chunked = [offer(9 * GIB, 17 * GIB, 11.0, "fp16-chunked"), offer(9 * GIB, 30 * GIB, 11.0, "fp16-chunked", "GPU-1")]
+
+    fastest = placement.choose([*whole, *chunked], BLOCK)
+    leaner = placement.choose([whole[0], *chunked], BLOCK)
+
+    assert (fastest.offer, fastest.reason) == (whole[1], "fp16 is the fastest plan, and fits 1 of 2 GPUs")
+    assert leaner.offer in chunked
+    assert leaner.reason == "fp16 needs 26.00 GiB and no GPU has more than 23.00 GiB; fp16-chunked fits"
+
+
+def test_a_plan_for_a_gpu_in_service_goes_before_a_faster_one() -> None:
+    away = offer(GIB, 9 * GIB, 1.0)
+    away = replace(away, gpu=replace(away.gpu, online=False))
+    slower = offer(GIB, 9 * GIB, 2.0, "fp16-chunked", "GPU-1")
+
+    choice = placement.choose([away, slower], BLOCK)
+
+    assert (choice.offer, choice.reason) == (slower, "fp16 fits no GPU that is in service; fp16-chunked does")
+    assert placement.choose([away], BLOCK).offer is away
+
+
+def test_of_plans_that_take_as_long_the_one_that_saves_least_is_chosen() -> None:
+    offers = [offer(GIB, 9 * GIB, plan=plan) for plan in ("fp16-streamed", "fp16-chunked", "fp16-offload")]
+
+    assert placement.choose(offers, BLOCK).offer.footprint.plan == "fp16-chunked"
 
 
 def test_fitting_is_judged_as_the_ledger_will_round() -> None:

@@ -1,0 +1,13 @@
+"""The presets a caller may pick, each with what it does to the video in one sentence."""
+
+from collections.abc import Mapping
+
+from scheduler.params import FAST, STANDARD
+
+DESCRIPTIONS: Mapping[str, str] = {
+    STANDARD: "Every step is computed in full.",
+    FAST: "In the middle of the run, attention outputs of one step are used again in the next ones: faster, and an "
+    "approximation, so the pixels differ from standard's. 50 steps at 512x512x16 are 15 % less work, counted. With the "
+    "tiny model on a CPU they ran 1.4 times as fast, and the final latents differed by 0.22 (relative RMS); how the "
+    "published model's videos look has not been judged.",
+}
