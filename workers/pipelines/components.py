@@ -17,11 +17,20 @@ from transformers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import torch
 
     from workers.model_folder import ModelFolder
+
+
+NETWORKS: dict[str, Any] = {
+    "text_encoder": CLIPTextModel,
+    "image_encoder": CLIPVisionModelWithProjection,
+    "vae": AutoencoderKL,
+    "unet": I2VGenXLUNet,
+}
+"""What has weights, in the order in which it is loaded."""
 
 
 class WrongWeights(ValueError):
@@ -30,7 +39,10 @@ class WrongWeights(ValueError):
 
 @dataclass
 class Components:
-    """Everything the stages need. Models are in eval mode, without gradients, on one device in one dtype."""
+    """Everything the stages need. Networks are in eval mode, without gradients.
+
+    `device` is where they compute; `execution` decides how much of them lies there, and in which precision.
+    """
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
@@ -51,38 +63,48 @@ def load_components(folder: ModelFolder, *, device: torch.device, dtype: torch.d
     Raises WrongWeights where weights and config disagree, OSError where a file went away since the folder was
     checked.
     """
+    networks = {part: load_network(folder, part, dtype).to(device) for part in NETWORKS}
+    return assemble(folder, networks, device=device, dtype=dtype)
+
+
+def assemble(
+    folder: ModelFolder, networks: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
+) -> Components:
+    """Put the networks of `folder` together with what has no weights."""
     with _quiet():
         return Components(
             tokenizer=CLIPTokenizer.from_pretrained(folder.path / "tokenizer", local_files_only=True),
-            text_encoder=_load(CLIPTextModel, folder, "text_encoder", device, dtype),
             image_processor=CLIPImageProcessorPil.from_pretrained(
                 folder.path / "feature_extractor", local_files_only=True
             ),
-            image_encoder=_load(CLIPVisionModelWithProjection, folder, "image_encoder", device, dtype),
-            vae=_load(AutoencoderKL, folder, "vae", device, dtype),
-            unet=_load(I2VGenXLUNet, folder, "unet", device, dtype),
             scheduler=DDIMScheduler.from_pretrained(folder.path / "scheduler", local_files_only=True),
             device=device,
             dtype=dtype,
+            **networks,
         )
 
 
-def _load(model_class: Any, folder: ModelFolder, part: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """One model. Both libraries fill in what a file lacks and go on; their report says so, and we refuse."""
+def load_network(folder: ModelFolder, part: str, dtype: torch.dtype) -> Any:
+    """Load one of `NETWORKS` into host memory. Raises as `load_components` does.
+
+    Both libraries fill in what a file lacks and go on; their report says so, and we refuse.
+    """
+    network = NETWORKS[part]
     options: dict[str, Any] = {"dtype": dtype}
-    if issubclass(model_class, diffusers.ModelMixin):
+    if issubclass(network, diffusers.ModelMixin):
         options = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
-    model, report = model_class.from_pretrained(
-        folder.path / part,
-        variant=folder.variant,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        **options,
-    )
+    with _quiet():
+        model, report = network.from_pretrained(
+            folder.path / part,
+            variant=folder.variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
     _check(part, report)
-    return model.eval().requires_grad_(False).to(device)
+    return model.eval().requires_grad_(False)
 
 
 def _check(part: str, report: dict[str, Any]) -> None:

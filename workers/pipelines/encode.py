@@ -1,4 +1,4 @@
-"""Stage one: prompt and image become what every denoising step is conditioned on."""
+"""Stage one: prompt and image, prepared, become what every denoising step is conditioned on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 
-from workers.pipelines import framing, noise
+from workers.pipelines import runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workers.pipelines.components import Components
-    from workers.pipelines.request import GenerationRequest
+    from workers.pipelines.embeddings import EmbeddingCache
+    from workers.pipelines.execution import Execution
+    from workers.pipelines.prepare import Inputs
 
 
 @dataclass(frozen=True)
@@ -27,66 +30,87 @@ class Conditioning:
     image_embeds: torch.Tensor
     image_latents: torch.Tensor
     fps: torch.Tensor
-    guidance_scale: float
+
+    def is_finite(self) -> bool:
+        """Whether every number is; waits for the GPU."""
+        parts = (self.prompt_embeds, self.image_embeds, self.image_latents)
+        return bool(torch.stack([part.isfinite().all() for part in parts]).all())
+
+    @property
+    def batch(self) -> int:
+        """How many samples of a forward pass it is for."""
+        return int(self.fps.shape[0])
 
 
-def encode(components: Components, request: GenerationRequest, image: Image.Image) -> Conditioning:
-    """Encode the prompt, the negative prompt and `image` (any size) for `request`."""
-    image = image.convert("RGB")
-    batch = 2 if request.guided else 1
+def encode(execution: Execution, inputs: Inputs, cache: EmbeddingCache, dtype: torch.dtype) -> Conditioning:
+    """Run the three encoders, or take from `cache` what they gave before; the result is in `dtype`."""
+    parts, halves = execution.components, inputs.halves
+    device, made_with = parts.device, (execution.plan, dtype)
     with torch.inference_mode():
+        (prompt_embeds,) = cache.get(
+            ("prompt", made_with, parts.text_encoder.dtype, inputs.texts),
+            device,
+            lambda: (_prompt_embeds(execution, inputs).to(dtype),),
+        )
+        (image_embeds,) = cache.get(
+            ("view", made_with, parts.image_encoder.dtype, inputs.view_digest),
+            device,
+            lambda: (_image_embeds(execution, inputs).to(dtype),),
+        )
+        posterior = cache.get(
+            ("frame", made_with, parts.vae.dtype, inputs.frame_digest),
+            device,
+            lambda: _posterior(execution, inputs),
+        )
+        image_latents = _image_latents(parts, inputs, *posterior).to(dtype)
         return Conditioning(
-            prompt_embeds=_prompt_embeds(components, request),
-            image_embeds=_image_embeds(components, request, image),
-            image_latents=_image_latents(components, request, image).repeat(batch, 1, 1, 1, 1),
-            fps=torch.full((batch,), request.target_fps, device=components.device),
-            guidance_scale=request.guidance_scale,
+            prompt_embeds=prompt_embeds,
+            image_embeds=torch.cat([torch.zeros_like(image_embeds), image_embeds]) if halves == 2 else image_embeds,
+            image_latents=image_latents.repeat(halves, 1, 1, 1, 1),
+            fps=torch.full((halves,), inputs.target_fps, device=device),
         )
 
 
-def _prompt_embeds(components: Components, request: GenerationRequest) -> torch.Tensor:
-    """The text encoder's last layer but one, normalised: as I2VGen-XL was trained (`clip_skip=1`)."""
-    texts = [request.negative_prompt or "", request.prompt] if request.guided else [request.prompt]
-    tokenizer, text_encoder = components.tokenizer, components.text_encoder
-    tokens = tokenizer(
-        texts,
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
+def join(parts: Sequence[Conditioning]) -> Conditioning:
+    """The conditioning of one forward pass for several runs of one size, in their order."""
+    return Conditioning(
+        prompt_embeds=torch.cat([part.prompt_embeds for part in parts]),
+        image_embeds=torch.cat([part.image_embeds for part in parts]),
+        image_latents=torch.cat([part.image_latents for part in parts]),
+        fps=torch.cat([part.fps for part in parts]),
     )
-    use_mask = getattr(text_encoder.config, "use_attention_mask", False)
-    mask = tokens.attention_mask.to(components.device) if use_mask else None
-    output = text_encoder(tokens.input_ids.to(components.device), attention_mask=mask, output_hidden_states=True)
-    return text_encoder.final_layer_norm(output.hidden_states[-2]).to(components.dtype)
 
 
-def _image_embeds(components: Components, request: GenerationRequest, image: Image.Image) -> torch.Tensor:
-    """CLIP's view of the image, cut square at the video's width; zeros for the negative half."""
-    size = components.image_processor.crop_size
-    square = framing.center_crop(image, request.width, request.width)
-    square = square.resize((size["width"], size["height"]), resample=Image.Resampling.BILINEAR)
-    pixels = components.image_processor(
-        images=framing.to_unit_array(square),
-        do_resize=False,
-        do_center_crop=False,
-        do_rescale=False,
-        do_normalize=True,
-        return_tensors="pt",
-    ).pixel_values
-    embeds = components.image_encoder(pixels.to(components.device, components.dtype)).image_embeds.unsqueeze(1)
-    return torch.cat([torch.zeros_like(embeds), embeds]) if request.guided else embeds
+def _prompt_embeds(execution: Execution, inputs: Inputs) -> torch.Tensor:
+    """The text encoder's last layer but one, normalised: as I2VGen-XL was trained (`clip_skip=1`)."""
+    with execution.loaded("text_encoder"):
+        text_encoder, device = execution.components.text_encoder, execution.components.device
+        mask = None if inputs.token_mask is None else runtime.upload(inputs.token_mask, device)
+        ids = runtime.upload(inputs.token_ids, device)
+        output = text_encoder(ids, attention_mask=mask, output_hidden_states=True)
+        return text_encoder.final_layer_norm(output.hidden_states[-2])
 
 
-def _image_latents(components: Components, request: GenerationRequest, image: Image.Image) -> torch.Tensor:
+def _image_embeds(execution: Execution, inputs: Inputs) -> torch.Tensor:
+    """CLIP's embedding of the image, (1, 1, channels)."""
+    with execution.loaded("image_encoder"):
+        image_encoder, device = execution.components.image_encoder, execution.components.device
+        return image_encoder(runtime.upload(inputs.view, device, image_encoder.dtype)).image_embeds.unsqueeze(1)
+
+
+def _posterior(execution: Execution, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the first frame's latents."""
+    with execution.loaded("vae"):
+        vae, device = execution.components.vae, execution.components.device
+        posterior = vae.encode(runtime.upload(inputs.frame, device, vae.dtype)).latent_dist
+        return posterior.mean, posterior.std
+
+
+def _image_latents(components: Components, inputs: Inputs, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """The first frame's latents, then for each later frame a constant that says how far along it is."""
-    frame = framing.center_crop(image, request.width, request.height)
-    pixels = torch.from_numpy(2.0 * framing.to_unit_array(frame) - 1.0)
-    posterior = components.vae.encode(pixels.to(components.device, components.dtype)).latent_dist
-    drawn = noise.posterior_noise(request.seed, tuple(posterior.mean.shape)).to(posterior.mean)
-    first = (posterior.mean + posterior.std * drawn) * components.vae.config.scaling_factor
-    later = request.num_frames - 1
-    positions = torch.arange(1, request.num_frames, dtype=torch.float64) / max(later, 1)
-    positions = positions.to(first).view(1, 1, later, 1, 1)
+    drawn = runtime.upload(inputs.posterior_noise, mean.device, mean.dtype)
+    first = (mean + std * drawn) * components.vae.config.scaling_factor
+    positions = runtime.upload(inputs.positions, mean.device, mean.dtype)
     batch, channels, height, width = first.shape
+    later = positions.shape[2]
     return torch.cat([first.unsqueeze(2), positions.expand(batch, channels, later, height, width)], dim=2)

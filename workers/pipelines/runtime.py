@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from typing import Literal
@@ -92,6 +93,58 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was given, so that a clock read next is right."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def cap_memory(device: torch.device, limit_bytes: int) -> None:
+    """Let torch's allocator take no more than `limit_bytes` of `device`: more is an out-of-memory error.
+
+    Does nothing on a CPU. The CUDA context and what libraries allocate themselves are beside it.
+    """
+    if device.type == "cuda":
+        total_bytes = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total_bytes), device)
+
+
+def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor`, from which `upload` to a GPU does not wait for the GPU."""
+    if device.type != "cuda":
+        return tensor
+    with torch.cuda.device(device):  # a thread's own device is the first, and pinning would make a context there
+        return tensor.pin_memory()
+
+
+def upload(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """`tensor` on `device`, there cast to `dtype` if given. Waits for nothing if it is pinned."""
+    moved = tensor.to(device, non_blocking=True)
+    return moved if dtype is None else moved.to(dtype)
+
+
+def queue_download(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor on the CPU into which `tensor` is copied once the GPU's current stream gets there.
+
+    Until then only that stream may use it. On a CPU this is `tensor` itself.
+    """
+    if tensor.device.type != "cuda":
+        return tensor
+    with torch.cuda.device(tensor.device):
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def download(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor`, which must be done, on the CPU; waits for that copy alone, not for work that was given later."""
+    if tensor.device.type != "cuda":
+        return tensor
+    stream = _copy_stream(tensor.device)
+    with torch.cuda.stream(stream):
+        copy = queue_download(tensor)
+    stream.synchronize()
+    return copy
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.runs import advance, frames
 from workers import model_folder
 from workers.pipelines.i2vgen_xl import I2VGenXL
 from workers.pipelines.request import GenerationRequest
@@ -38,7 +39,14 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_path: Path) -> I2VGenXL:
     folder = model_folder.inspect(tiny_path, name="tiny")
-    return I2VGenXL.load(folder, device=torch.device("cpu"), dtype=torch.float32)
+    return I2VGenXL.load(folder, device=torch.device("cpu"), plan="fp32")
+
+
+@pytest.fixture(scope="session")
+def half(tiny_path: Path) -> I2VGenXL:
+    """The GPU's precision, on the CPU."""
+    folder = model_folder.inspect(tiny_path, name="tiny")
+    return I2VGenXL.load(folder, device=torch.device("cpu"), plan="fp16")
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +86,7 @@ def generate(
     def run(image: Image.Image | None = None, **changes: object) -> np.ndarray:
         video = tiny.prepare(make_request(**changes), image or make_image())
         video.encode()
-        for index in range(video.steps):
-            video.step(index)
-        return np.stack(list(video.decode()))
+        advance(tiny, video)
+        return frames(video)
 
     return run

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from workers.pipelines.embeddings import EmbeddingCache
 from workers.pipelines.encode import encode
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def encoded(
     tiny: I2VGenXL, make_request: Callable[..., GenerationRequest], make_image: Callable[..., Image.Image]
 ) -> Callable[..., Conditioning]:
     def run(**changes: object) -> Conditioning:
-        return encode(tiny.components, make_request(**changes), make_image())
+        inputs = tiny.preprocessor.prepare(make_request(**changes), make_image())
+        return encode(tiny.execution, inputs, EmbeddingCache(), torch.float32)
 
     return run
 
@@ -32,8 +34,8 @@ def encoded(
 def test_the_prompt_goes_through_all_layers_but_the_last_and_the_final_norm(
     tiny: I2VGenXL, encoded: Callable[..., Conditioning]
 ) -> None:
-    text_encoder = tiny.components.text_encoder
-    ids = tiny.components.tokenizer("the sea", padding="max_length", return_tensors="pt").input_ids
+    text_encoder = tiny.execution.components.text_encoder
+    ids = tiny.execution.components.tokenizer("the sea", padding="max_length", return_tensors="pt").input_ids
     causal = torch.full((77, 77), -torch.inf).triu(1)[None, None]
     with torch.inference_mode():
         hidden = text_encoder.embeddings(input_ids=ids)

@@ -1,4 +1,4 @@
-"""What a video depends on, and that a run may stop and go on anywhere."""
+"""What a video depends on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from scheduler import catalog
+from tests.support.runs import advance, frames
 from workers.pipelines import noise
-from workers.pipelines.decode import NonFiniteFrame, decode
-from workers.pipelines.i2vgen_xl import I2VGenXL
+from workers.pipelines.i2vgen_xl import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PIL import Image
 
-    from workers.pipelines.i2vgen_xl import Run
+    from workers.pipelines.i2vgen_xl import I2VGenXL
     from workers.pipelines.request import GenerationRequest
 
 
@@ -62,42 +62,16 @@ def test_an_image_of_another_mode_is_taken_as_rgb(
 
 
 def test_frames_are_visible_noise_and_differ(generate: Callable[..., np.ndarray]) -> None:
-    frames = generate(num_frames=4, width=96)
-    assert frames.shape == (4, 64, 96, 3)
-    assert frames.dtype == np.uint8
-    assert 15 < frames.std() < 90
-    assert ((frames == 0) | (frames == 255)).mean() < 0.1
-    assert all(difference(frames[0], later) > 1 for later in frames[1:])
+    video = generate(num_frames=4, width=96)
+    assert video.shape == (4, 64, 96, 3)
+    assert video.dtype == np.uint8
+    assert 15 < video.std() < 90
+    assert ((video == 0) | (video == 255)).mean() < 0.1
+    assert all(difference(video[0], later) > 1 for later in video[1:])
 
 
 def test_one_frame_alone_works(generate: Callable[..., np.ndarray]) -> None:
     assert generate(num_frames=1).std() > 15
-
-
-def test_a_run_continued_from_any_step_is_bit_identical(
-    tiny: I2VGenXL, make_request: Callable[..., GenerationRequest], make_image: Callable[..., Image.Image]
-) -> None:
-    request, image = make_request(num_inference_steps=6, num_frames=3), make_image()
-
-    def prepared() -> Run:
-        run = tiny.prepare(request, image)
-        run.encode()
-        return run
-
-    whole = prepared()
-    saved = [whole.latents.clone()]
-    for index in range(whole.steps):
-        whole.step(index)
-        saved.append(whole.latents.clone())
-    expected = np.stack(list(whole.decode()))
-
-    for done in range(whole.steps + 1):
-        continued = prepared()
-        continued.resume(saved[done])
-        for index in range(done, continued.steps):
-            continued.step(index)
-        assert torch.equal(continued.latents, saved[-1])
-        assert np.array_equal(np.stack(list(continued.decode())), expected)
 
 
 def test_two_runs_under_way_do_not_touch_each_other(
@@ -111,63 +85,25 @@ def test_two_runs_under_way_do_not_touch_each_other(
     short.encode()
     long.encode()
     for index in range(4):
-        long.step(index)
+        tiny.step([long])
         if index < 2:
-            short.step(index)
-    assert np.array_equal(np.stack(list(short.decode())), generate(num_inference_steps=2))
-    assert np.array_equal(np.stack(list(long.decode())), generate(num_inference_steps=4, seed=3))
-
-
-def test_a_run_refuses_what_is_out_of_order_or_not_its_own(
-    tiny: I2VGenXL, make_request: Callable[..., GenerationRequest], make_image: Callable[..., Image.Image]
-) -> None:
-    run = tiny.prepare(make_request(), make_image())
-    with pytest.raises(RuntimeError, match="encode"):
-        run.step(0)
-    with pytest.raises(ValueError, match=r"shape \(1, 4, 3, 8, 8\)"):
-        run.resume(torch.zeros(1, 4, 3, 8, 8))
-    with pytest.raises(ValueError, match="float64"):
-        run.resume(run.latents.double())
-    run.encode()
-    with pytest.raises(IndexError):
-        run.step(run.steps)
-
-
-def test_frames_decoded_in_chunks_are_those_decoded_at_once(
-    tiny: I2VGenXL, make_request: Callable[..., GenerationRequest], make_image: Callable[..., Image.Image]
-) -> None:
-    run = tiny.prepare(make_request(num_frames=5), make_image())
-    one_by_one = np.stack(list(run.decode()))
-    for frames_per_chunk in (2, 5, 8):
-        chunked = np.stack(list(run.decode(frames_per_chunk=frames_per_chunk)))
-        assert np.abs(chunked.astype(int) - one_by_one.astype(int)).max() <= 1
-
-
-def test_a_frame_that_is_not_finite_is_an_error_not_a_black_frame(
-    tiny: I2VGenXL, make_request: Callable[..., GenerationRequest], make_image: Callable[..., Image.Image]
-) -> None:
-    latents = tiny.prepare(make_request(num_frames=3), make_image()).latents.clone()
-    latents[:, :, 1] = torch.nan
-    frames = decode(tiny.components, latents)
-    next(frames)
-    with pytest.raises(NonFiniteFrame, match="frame 2 of 3"):
-        next(frames)
+            tiny.step([short])
+    assert np.array_equal(frames(short), generate(num_inference_steps=2))
+    assert np.array_equal(frames(long), generate(num_inference_steps=4, seed=3))
 
 
 def test_float16_gives_nearly_the_same_video(
-    tiny: I2VGenXL,
+    half: I2VGenXL,
     make_request: Callable[..., GenerationRequest],
     make_image: Callable[..., Image.Image],
     generate: Callable[..., np.ndarray],
 ) -> None:
-    """The GPU's precision, on the CPU: every stage keeps to the dtype the model was loaded in."""
-    half = I2VGenXL.load(tiny.folder, device=torch.device("cpu"), dtype=torch.float16)
+    """Every stage keeps to the plan's dtype."""
     run = half.prepare(make_request(), make_image())
     run.encode()
-    for index in range(run.steps):
-        run.step(index)
+    advance(half, run)
     assert run.latents.dtype == torch.float16
-    assert difference(np.stack(list(run.decode())), generate()) < 8
+    assert difference(frames(run), generate()) < 8
     assert difference(generate(seed=8), generate()) > 20
 
 
@@ -195,6 +131,6 @@ def test_the_most_steps_a_job_may_ask_for_have_timesteps(
     most = int(catalog.architecture(catalog.I2VGEN_XL_TINY).limits.num_inference_steps.maximum)
     run = tiny.prepare(make_request(num_inference_steps=most), make_image())
     run.encode()
-    for index in (0, 1, most - 1):
-        run.step(index)
-    assert torch.isfinite(run.latents).all()
+    advance(tiny, run, to=2)
+    run.resume(Snapshot(run.latents, most - 1))
+    advance(tiny, run)

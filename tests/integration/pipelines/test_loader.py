@@ -45,7 +45,7 @@ def edit(file: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Non
 
 
 def test_models_are_ready_for_inference_in_the_dtype_asked_for(tiny: I2VGenXL) -> None:
-    parts = tiny.components
+    parts = tiny.execution.components
     for model in (parts.unet, parts.vae, parts.text_encoder, parts.image_encoder):
         assert not model.training
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -54,7 +54,7 @@ def test_models_are_ready_for_inference_in_the_dtype_asked_for(tiny: I2VGenXL) -
 
 @pytest.mark.parametrize("file", [UNET, VAE, TEXT, VIEW])
 def test_every_weight_is_the_files_own(file: str, tiny: I2VGenXL, tiny_path: Path) -> None:
-    loaded = getattr(tiny.components, file.split("/", maxsplit=1)[0]).state_dict()
+    loaded = getattr(tiny.execution.components, file.split("/", maxsplit=1)[0]).state_dict()
     stored = {name.removeprefix("text_model."): tensor for name, tensor in load_file(tiny_path / file).items()}
     assert loaded.keys() == stored.keys()
     assert all(torch.equal(loaded[name], stored[name].float()) for name in stored)

@@ -15,6 +15,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.deprecated.i2vgen_xl.pipeline_i2vgen_xl import I2VGenXLPipeline, _center_crop_wide
 from PIL import Image
 
+from tests.support.runs import advance
 from workers.pipelines import denoise, framing, noise
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ PIXEL_TOLERANCE = 1e-4
 
 @pytest.fixture
 def stock(tiny: I2VGenXL, monkeypatch: pytest.MonkeyPatch) -> I2VGenXLPipeline:
-    parts = tiny.components
+    parts = tiny.execution.components
     text_model = SimpleNamespace(final_layer_norm=parts.text_encoder.final_layer_norm)
     monkeypatch.setattr(type(parts.text_encoder), "text_model", text_model, raising=False)
     pipeline = I2VGenXLPipeline(
@@ -79,7 +80,7 @@ def run_stock(
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
         negative_prompt=request.negative_prompt,
-        latents=noise.latents_noise(request.seed, denoise.latents_shape(tiny.components, request)),
+        latents=noise.latents_noise(request.seed, denoise.latents_shape(4, request)),
         output_type="np",
     )
     return seen[0], output.frames[0]
@@ -98,8 +99,7 @@ def assert_same(
         request = make_request(**changes)
         run = tiny.prepare(request, image)
         run.encode()
-        for index in range(run.steps):
-            run.step(index)
+        advance(tiny, run)
         frames = np.stack(list(run.decode()))
         stock_latents, stock_frames = run_stock(stock, tiny, request, image, monkeypatch)
         assert stock_frames.std() > 0.05

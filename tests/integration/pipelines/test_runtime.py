@@ -38,7 +38,17 @@ def test_a_cpu_has_no_device_memory_to_report() -> None:
     runtime.reset_peak(CPU)
     runtime.empty_cache(CPU)
     runtime.synchronize(CPU)
+    runtime.cap_memory(CPU, 1)
     assert runtime.device_memory(CPU) is None
+
+
+def test_on_a_cpu_nothing_is_moved() -> None:
+    tensor = torch.arange(3.0)
+    assert runtime.pinned(tensor, CPU) is tensor
+    assert runtime.upload(tensor, CPU) is tensor
+    assert runtime.upload(tensor, CPU, torch.float16).dtype == torch.float16
+    assert runtime.queue_download(tensor) is tensor
+    assert runtime.download(tensor) is tensor
 
 
 def test_memory_that_ran_out_is_recognised() -> None:
