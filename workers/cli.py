@@ -41,9 +41,40 @@ def start(context: typer.Context, data: Data = None, model: Model = None, device
         os.execv(sys.executable, [sys.executable, "-m", "workers", "supervisor"])  # noqa: S606  fixed arguments
 
 
+@app.command()
+def calibrate(
+    data: Data = None,
+    model: Model = None,
+    device: Device = None,
+    plans: Annotated[str | None, typer.Option(help="Plans to measure, separated by commas; default: all.")] = None,
+    grid: Annotated[Literal["quick", "full"], typer.Option(help="How many shapes: 4 or 12 for each plan.")] = "full",
+    out: Annotated[Path | None, typer.Option(help="The file to write; default: in the data directory.")] = None,
+    imports: Annotated[
+        bool, typer.Option("--import/--no-import", help="Whether predictions here rest on it from now on.")
+    ] = True,
+) -> None:
+    """Measure what jobs need on this machine's first GPU: memory and seconds, by plan and shape. Takes minutes."""
+    from scheduler.calibration import CalibrationError
+    from workers.calibrate import Busy, NothingMeasured
+    from workers.calibrate import calibrate as run
+    from workers.calibration import Grid
+    from workers.devices import ProbeError
+    from workers.model_folder import ModelFolderError
+
+    settings = _settings(data_dir=data, model=model, device=device, plans=plans)
+    logs.configure(settings.log_format)
+    try:
+        run(settings, grid=Grid(grid), out=out, imports=imports)
+    except (Busy, NothingMeasured, StoreUnreachable) as error:
+        _refuse(error, exit_code=1)
+    except (StoreError, ModelFolderError, ProbeError, CalibrationError, OSError) as error:
+        _refuse(error)
+
+
 @app.command(hidden=True)
 def supervisor() -> None:
     """Supervise this machine's GPUs; settings come from the environment."""
+    from scheduler.calibration import CalibrationError
     from workers.devices import ProbeError
     from workers.model_folder import ModelFolderError
     from workers.slot import ModelUnusable
@@ -55,7 +86,7 @@ def supervisor() -> None:
         supervise(settings)
     except StoreUnreachable as error:
         _refuse(error, exit_code=1)  # it may come up later than this process
-    except (StoreError, ModelFolderError, ProbeError) as error:
+    except (StoreError, ModelFolderError, ProbeError, CalibrationError) as error:
         _refuse(error)
     except ModelUnusable:
         sys.exit(EXIT_CONFIG)  # the worker has said why
@@ -65,8 +96,10 @@ def supervisor() -> None:
 def gpu_worker(
     gpu: Annotated[str, typer.Option(help="The GPU to own.")],
     worker_id: Annotated[str, typer.Option(help="The id to register under.")],
+    slot: Annotated[int, typer.Option(help="Which of the GPU's workers this is, from 0.", min=0)] = 0,
 ) -> None:
-    """Own one GPU; settings come from the environment."""
+    """Own one GPU, or a share of it; settings come from the environment."""
+    from workers import last_words
     from workers.devices import ProbeError
     from workers.gpu_worker import run_gpu_worker
     from workers.model_folder import ModelFolderError
@@ -74,11 +107,15 @@ def gpu_worker(
     settings = _settings()
     logs.configure(settings.log_format)
     try:
-        run_gpu_worker(settings, worker_id=worker_id, gpu_id=gpu)
+        run_gpu_worker(settings, worker_id=worker_id, gpu_id=gpu, slot=slot)
     except ModelFolderError as error:
         _refuse(error)
     except (SchedulerError, ProbeError, OSError) as error:
+        last_words.leave(settings.data_dir, worker_id, str(error))
         _refuse(error, exit_code=1)  # it may pass: the supervisor starts another worker
+    except Exception as error:
+        last_words.leave(settings.data_dir, worker_id, f"{type(error).__name__}: {error}")
+        raise
 
 
 def _settings(**given: Any) -> WorkerSettings:

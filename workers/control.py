@@ -9,7 +9,7 @@ class Cause(StrEnum):
 
     LEASE_LOST = "lease_lost"  # another attempt owns the job: publish nothing
     CANCEL = "cancel"
-    RELEASE = "released"  # the GPU is being drained: give the job back unharmed
+    RELEASE = "released"  # a drain or a preemption asks for the job back
     SHUTDOWN = "shutdown"  # likewise, because the process ends
 
 
@@ -42,13 +42,24 @@ class Control:
         """Note that the lease belongs to another attempt now."""
         self._lost.set()
 
+    def cause(self) -> Cause | None:
+        """Return the gravest cause to stop, if there is one."""
+        if self._lost.is_set():
+            return Cause.LEASE_LOST
+        if self._cancel.is_set():
+            return Cause.CANCEL
+        if self._release.is_set():
+            return Cause.RELEASE
+        return Cause.SHUTDOWN if self._shutdown.is_set() else None
+
     def check(self) -> None:
         """Raise `Interrupted` with the gravest cause, if there is one."""
-        if self._lost.is_set():
-            raise Interrupted(Cause.LEASE_LOST)
-        if self._cancel.is_set():
-            raise Interrupted(Cause.CANCEL)
-        if self._release.is_set():
-            raise Interrupted(Cause.RELEASE)
-        if self._shutdown.is_set():
-            raise Interrupted(Cause.SHUTDOWN)
+        cause = self.cause()
+        if cause is not None:
+            raise Interrupted(cause)
+
+    def check_wanted(self) -> None:
+        """Raise `Interrupted` only where the result is of no use any more: for a video that needs but publishing."""
+        cause = self.cause()
+        if cause in (Cause.LEASE_LOST, Cause.CANCEL):
+            raise Interrupted(cause)

@@ -19,8 +19,8 @@ class Meter(Protocol):
         """What the process holds now."""
         ...
 
-    def unused_bytes(self) -> int:
-        """What the process's allocator keeps but does not use: free to the next job here."""
+    def held_bytes(self) -> int:
+        """What the process holds now, with what its allocator keeps but does not use."""
         ...
 
     def reset_peak(self) -> None:
@@ -47,9 +47,9 @@ class CpuMeter:
         """The resident size now."""
         return resident_bytes()
 
-    def unused_bytes(self) -> int:
-        """Nothing: what malloc keeps is given back by `trim`."""
-        return 0
+    def held_bytes(self) -> int:
+        """The same: what malloc keeps is resident too."""
+        return resident_bytes()
 
     def reset_peak(self) -> None:
         """Begin a new peak of the resident size."""
@@ -79,13 +79,12 @@ class CudaMeter:
         self._context_bytes: int | None = None
 
     def resident_bytes(self) -> int:
-        """Allocated tensors and the context; cached blocks are `unused_bytes`."""
+        """Allocated tensors and the context, without the allocator's cached blocks."""
         return self._beyond_allocator_bytes() + self._memory().allocated_bytes
 
-    def unused_bytes(self) -> int:
-        """What torch has reserved and does not use."""
-        memory = self._memory()
-        return memory.reserved_bytes - memory.allocated_bytes
+    def held_bytes(self) -> int:
+        """All that torch has reserved, and the context."""
+        return self._beyond_allocator_bytes() + self._memory().reserved_bytes
 
     def reset_peak(self) -> None:
         """Begin a new peak of torch's reserved memory."""

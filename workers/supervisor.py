@@ -1,4 +1,4 @@
-"""The supervisor of one host: registers its GPUs, keeps a worker process on each active one, samples them.
+"""The supervisor of one host: registers its GPUs, keeps worker processes on each active one, samples them.
 
 It never imports torch. A drained GPU has no process, because a CUDA context alone holds hundreds of MB.
 """
@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 
 import structlog
 
 from scheduler.errors import NotFound, StorageFull, StoreUnreachable
 from scheduler.processes import announce_ready, watch_parent
-from scheduler.records import GpuInfo, GpuSample, ServedModel
+from scheduler.records import Gpu, GpuInfo, GpuSample, ServedModel
 from scheduler.service import Scheduler
+from scheduler.states import GpuState
 from scheduler.wakeup import DISPATCH
 from workers.devices import DeviceInfo, DeviceLost, DeviceProbe, DeviceReading, ProbeError, discover
 from workers.lock import alone
@@ -31,7 +33,7 @@ def supervise(settings: WorkerSettings) -> None:
     """Serve this host's GPUs until SIGTERM or the end of the parent.
 
     Raises `ModelFolderError` or `ModelUnusable` for a model that can never load, `ProbeError` when the devices
-    cannot be known, `StoreError` for an unusable store.
+    cannot be known, `StoreError` for an unusable store, `CalibrationError` for an unreadable calibration file.
     """
     stopping = threading.Event()
     registered = threading.Event()
@@ -57,8 +59,12 @@ def supervise(settings: WorkerSettings) -> None:
             model, gpus = describe(settings, devices)
             register = partial(scheduler.fleet.register, model, gpus)
             register()
+            if settings.calibration is not None:
+                count = scheduler.footprints.import_calibration(settings.calibration)
+                log.info("calibration imported", file=str(settings.calibration), new_measurements=count)
             log.info("registered", model=model.id, gpus=[gpu.id for gpu in gpus])
-            slots.extend(Slot(settings, scheduler, device) for device in devices)
+            shares = range(settings.workers_per_gpu)
+            slots.extend(Slot(settings, scheduler, device, number) for device in devices for number in shares)
             registered.set()
             announce_ready()
             Supervisor(settings, scheduler, probe, slots, register).run(stopping)
@@ -76,7 +82,7 @@ def describe(settings: WorkerSettings, devices: Sequence[DeviceInfo]) -> tuple[S
             model=choice.served.id,
             kind=device.kind,
             name=device.name,
-            plan="fp32" if device.kind == "cpu" else "fp16",
+            plans=settings.plans_for(device.kind),
             total_bytes=device.total_bytes,
             headroom_bytes=settings.headroom_bytes,
         )
@@ -85,9 +91,9 @@ def describe(settings: WorkerSettings, devices: Sequence[DeviceInfo]) -> tuple[S
 
 
 class Supervisor:
-    """The loop: tend each slot when something happens, sample each GPU now and then.
+    """The loop: tend each slot when something happens, sample each GPU now and then, take broken GPUs out of service.
 
-    `register` is called again when the fleet has forgotten this host's GPUs.
+    `slots` are in the order of their GPUs. `register` is called again when the fleet has forgotten this host's GPUs.
     """
 
     def __init__(
@@ -101,9 +107,11 @@ class Supervisor:
         self._settings = settings
         self._scheduler = scheduler
         self._probe = probe
-        self._slots = slots
+        self._gpus = {gpu_id: tuple(on_it) for gpu_id, on_it in groupby(slots, key=lambda slot: slot.device.id)}
         self._register = register
         self._sample_at = 0.0
+        self._faults: dict[str, str] = {}  # what is wrong with GPUs that the store does not know of yet
+        self._crowded: set[str] = set()  # GPUs where strangers hold more than the headroom
 
     def run(self, stopping: threading.Event) -> None:
         """Work until `stopping`, then end every worker in order."""
@@ -119,43 +127,90 @@ class Supervisor:
         due = time.monotonic() >= self._sample_at
         if due:
             self._sample_at = time.monotonic() + self._settings.sample_seconds
-        for slot in self._slots:
+        self._hear_of_faults()
+        for gpu_id, slots in self._gpus.items():
             try:
-                self._tend(slot, record=due)
+                self._tend(gpu_id, slots, record=due)
             except (StoreUnreachable, StorageFull) as error:
                 log.warning("the store is away, trying again", error=str(error))
 
-    def _tend(self, slot: Slot, *, record: bool) -> None:
+    def _hear_of_faults(self) -> None:
         try:
-            slot.tend(self._look(slot, record=record) if record or slot.leaving else None)
+            for fault in self._probe.faults():
+                self._faults.setdefault(fault.device_id, fault.reason)
+        except ProbeError as error:
+            log.debug("nothing can be heard of faults", error=str(error))  # readings fail too, and are recorded
+
+    def _tend(self, gpu_id: str, slots: Sequence[Slot], *, record: bool) -> None:
+        try:
+            # A worker may have ended because its GPU is lost: then its jobs are given back another way.
+            look = record or any(slot.leaving or slot.ended for slot in slots)
+            reading = self._look(gpu_id, slots, record=record) if look else None
+            if gpu_id in self._faults:
+                self._take_out(gpu_id, slots)
+            for slot in slots:
+                slot.tend(reading)
         except NotFound as error:  # this host was away for longer than the fleet remembers a GPU
             log.warning("forgotten meanwhile, registering again", error=str(error))
             self._register()
 
-    def _look(self, slot: Slot, *, record: bool) -> DeviceReading | None:
+    def _take_out(self, gpu_id: str, slots: Sequence[Slot]) -> None:
+        """Fault a GPU, and end its workers. First the state, or a worker could claim another job in between."""
+        reason = self._faults[gpu_id]
+        if self._scheduler.fleet.gpu(gpu_id).state is GpuState.ACTIVE:
+            self._scheduler.fleet.fault(gpu_id, reason)
+            log.error("GPU faulted", gpu_id=gpu_id, reason=reason)
+        for slot in slots:
+            slot.evict()
+        del self._faults[gpu_id]
+
+    def _look(self, gpu_id: str, slots: Sequence[Slot], *, record: bool) -> DeviceReading | None:
         """Read one GPU; memory that is not known is recorded as a problem, never as a number."""
-        reading, look = None, None
         try:
-            reading = self._probe.read(slot.device.id)
+            reading = self._probe.read(gpu_id)
         except ProbeError as error:
-            look = GpuSample(None, None, problem=str(error))
-            if record:
-                log.warning("GPU cannot be read", gpu_id=slot.device.id, error=str(error))
             if isinstance(error, DeviceLost):
-                self._scheduler.fleet.fault(slot.device.id, str(error))
+                self._faults.setdefault(gpu_id, str(error))
+            if record:
+                log.warning("GPU cannot be read", gpu_id=gpu_id, error=str(error))
+                self._scheduler.fleet.sample(gpu_id, GpuSample(None, None, problem=str(error)))
+            return None
+        if record:
+            self._record(gpu_id, slots, reading)
+        return reading
+
+    def _record(self, gpu_id: str, slots: Sequence[Slot], reading: DeviceReading) -> None:
+        gpu = self._scheduler.fleet.gpu(gpu_id)
+        self._count_strangers(gpu, reading)
+        ghosts = [ghost for slot in slots if (ghost := slot.ghost(reading)) is not None]
+        if ghosts and gpu.state is not GpuState.ACTIVE:  # on an active one the claims see that the memory is not free
+            look = GpuSample(None, None, problem="; ".join(ghosts))
         else:
             look = GpuSample(
                 reading.used_bytes, reading.free_bytes, reading.utilization_percent, reading.temperature_celsius
             )
-        if record:
-            self._scheduler.fleet.sample(slot.device.id, look)
-        return reading
+        self._scheduler.fleet.sample(gpu_id, look)
+
+    def _count_strangers(self, gpu: Gpu, reading: DeviceReading) -> None:
+        """Tell the log when others take memory: there is less to offer then, since claims go by what is free."""
+        ours = {worker.pid: worker.resident_bytes for worker in gpu.workers}
+        pids = {worker.id: worker.pid for worker in gpu.workers}
+        for lease in gpu.leases:
+            if lease.worker_id in pids:
+                ours[pids[lease.worker_id]] += lease.reserved_bytes
+        foreign_bytes = reading.foreign_bytes(ours)
+        crowded = foreign_bytes > gpu.info.headroom_bytes
+        if crowded != (gpu.info.id in self._crowded):
+            self._crowded ^= {gpu.info.id}
+            told = "others hold memory of this GPU" if crowded else "others hold no memory of this GPU any more"
+            log.warning(told, gpu_id=gpu.info.id, foreign_bytes=foreign_bytes)
 
     def _end_workers(self) -> None:
-        for slot in self._slots:
+        slots = [slot for on_it in self._gpus.values() for slot in on_it]
+        for slot in slots:
             slot.stop()
         deadline = time.monotonic() + self._settings.shutdown_seconds
-        for slot in self._slots:
+        for slot in slots:
             try:
                 slot.finish(max(0.0, deadline - time.monotonic()))
             except (StoreUnreachable, StorageFull) as error:  # the reaper will find what the worker held

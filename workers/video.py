@@ -6,7 +6,7 @@ a fixed number, x264 and swscale are held to their exact code paths, and the fil
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -58,18 +58,11 @@ def check_frame(frame: Frame) -> tuple[int, int]:
     return frame.shape[1], frame.shape[0]
 
 
-def encode_mp4(
-    frames: Iterable[Frame],
-    path: Path,
-    *,
-    fps: int,
-    crf: int = 18,
-    on_frame: Callable[[int], None] | None = None,
-) -> VideoInfo:
+def encode_mp4(frames: Iterable[Frame], path: Path, *, fps: int, crf: int = 18) -> VideoInfo:
     """Encode RGB frames, uint8 of shape (height, width, 3), into `path` and return what was written.
 
-    Frames are taken one at a time, and `on_frame` gets the number encoded so far after each. Conversion,
-    encoding, writing and hashing release the GIL. `path` appears only when the whole file is on disk; on any
+    Frames are taken one at a time, in the caller's thread, and none is kept. Conversion, encoding, writing
+    and hashing release the GIL. `path` appears only when the whole file is on disk; on any
     error nothing is left behind and an older file at `path` stays. `crf` is x264's rate factor, 1 (best) to
     51; 0 is refused because x264 then switches to a profile that browsers do not play.
 
@@ -90,7 +83,7 @@ def encode_mp4(
 
     with replacing(path) as temporary:
         same_size = _same_size(itertools.chain([first], remaining), (width, height))
-        num_frames = _write(same_size, temporary, (width, height), fps, crf, on_frame)
+        num_frames = _write(same_size, temporary, (width, height), fps, crf)
         with temporary.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size_bytes = temporary.stat().st_size
@@ -104,14 +97,7 @@ def _same_size(frames: Iterable[Frame], size: tuple[int, int]) -> Iterator[Frame
         yield frame
 
 
-def _write(
-    frames: Iterable[Frame],
-    path: Path,
-    size: tuple[int, int],
-    fps: int,
-    crf: int,
-    on_frame: Callable[[int], None] | None,
-) -> int:
+def _write(frames: Iterable[Frame], path: Path, size: tuple[int, int], fps: int, crf: int) -> int:
     """Mux all frames into the file at `path`; return their number."""
     # faststart rewrites the file at the end, so it needs a real one; bitexact leaves out dates and versions.
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
@@ -125,8 +111,6 @@ def _write(
             picture.time_base = Fraction(1, fps)
             container.mux(stream.encode(picture))
             num_frames += 1
-            if on_frame is not None:
-                on_frame(num_frames)
         container.mux(stream.encode(None))
     return num_frames
 

@@ -7,6 +7,7 @@ from typing import Literal
 from workers.devices.cpu import CpuProbe
 from workers.devices.nvml import NvmlProbe
 from workers.devices.probe import (
+    DeviceFault,
     DeviceInfo,
     DeviceLost,
     DeviceProbe,
@@ -19,6 +20,7 @@ from workers.devices.probe import (
 
 __all__ = [
     "CpuProbe",
+    "DeviceFault",
     "DeviceInfo",
     "DeviceLost",
     "DeviceProbe",

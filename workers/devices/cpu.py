@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-from workers.devices.probe import DeviceInfo, DeviceLost, DeviceReading, ProbeError, ProbeFailing
+from workers.devices.probe import DeviceFault, DeviceInfo, DeviceLost, DeviceReading, ProbeError, ProbeFailing
 from workers.devices.resident import resident_bytes
 
 
@@ -51,6 +51,11 @@ class CpuProbe:
             temperature_celsius=None,
             power_watts=None,
         )
+
+    def faults(self) -> tuple[DeviceFault, ...]:
+        """None: a CPU that breaks takes this process along. Raises ProbeError after `close()`."""
+        self._check_open()
+        return ()
 
     def close(self) -> None:
         """Nothing to let go of; reading afterwards raises ProbeError."""

@@ -3,7 +3,7 @@
 Each takes NVML's device handle and raises pynvml.NVMLError.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pynvml
@@ -65,3 +65,55 @@ def temperature(handle: Any) -> float:
         lambda h: pynvml.nvmlDeviceGetTemperature(h, sensor),
     )
     return float(celsius)
+
+
+def power(handle: Any) -> float:
+    """Watts that the whole board draws."""
+    return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1000
+
+
+def energy(handle: Any) -> float:
+    """Joules that the whole board has used since the driver was loaded."""
+    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+
+
+def in_slices(handle: Any) -> bool:
+    """Whether the GPU is in MIG mode: its slices can be used, and the GPU itself cannot."""
+    try:
+        current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
+    except pynvml.NVMLError as error:
+        if error.value not in CANNOT_ANSWER:
+            raise
+        return False
+    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def slices(handle: Any) -> Iterator[Any]:
+    """The handles of the MIG devices that an administrator has made of a GPU."""
+    for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            yield pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_NOT_FOUND:  # a place with no slice
+                raise
+
+
+def is_slice(handle: Any) -> bool:
+    """Whether the handle is a MIG device's."""
+    try:
+        return bool(pynvml.nvmlDeviceIsMigDeviceHandle(handle).value)
+    except pynvml.NVMLError as error:
+        if error.value not in CANNOT_ANSWER:
+            raise
+        return False
+
+
+def row_remap_failed(handle: Any) -> bool:
+    """Whether memory rows that went bad could not be replaced: the board's spare ones are used up."""
+    try:
+        _correctable, _uncorrectable, _pending, failed = pynvml.nvmlDeviceGetRemappedRows(handle)
+    except pynvml.NVMLError as error:
+        if error.value not in CANNOT_ANSWER:
+            raise
+        return False
+    return bool(failed)

@@ -3,7 +3,9 @@
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,24 @@ from tests.support.databases import sqlite_template
 from tests.support.fleet import open_scheduler
 from tests.support.service import wait_for
 from tests.support.worker_host import TINY
-from workers.control import Cause, Control, Interrupted
+from workers.control import Cause
+from workers.endings import Endings
+from workers.energy import EnergyAccount
+from workers.engine import Engine
+from workers.guard import Guard
 from workers.heartbeat import Heartbeat
+from workers.hold import Hold
+from workers.intake import Arrival, Drained, Preparer, Want
 from workers.meter import CpuMeter
 from workers.models import choose, tiny_folder
-from workers.pipelines.i2vgen_xl import I2VGenXL
-from workers.runner import Runner
+from workers.pipelines.embeddings import EmbeddingCache
+from workers.pipelines.i2vgen_xl import I2VGenXL, Run, Step
+from workers.publisher import Publisher
 
 __all__ = ["sqlite_template"]
 
 GPU = "CPU-test"
+PLANS = ("fp32", "fp32-chunked")
 _POLICY = Policy(lease_seconds=30.0, retry_base_seconds=0.001, retry_cap_seconds=0.001)
 
 
@@ -45,66 +55,176 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(models_dir: Path) -> Iterator[I2VGenXL]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield I2VGenXL.load(tiny_folder(models_dir), device=torch.device("cpu"), dtype=torch.float32)
+    yield I2VGenXL.load(tiny_folder(models_dir), device=torch.device("cpu"), plan="fp32")
     torch.set_num_threads(before)
 
 
 class HookedModel:
-    """The model, with a hook that runs before each denoising step."""
+    """The model, with a hook that runs before each pass, and a record of the passes."""
 
     def __init__(self, model: I2VGenXL) -> None:
         self._model = model
         self.before_step: Callable[[int], None] = lambda _index: None
-        self.steps_done: list[int] = []
-
-    def prepare(self, *arguments: Any) -> "HookedRun":
-        return HookedRun(self, self._model.prepare(*arguments))
-
-
-class HookedRun:
-    def __init__(self, model: HookedModel, run: Any) -> None:
-        self._model = model
-        self._run = run
+        self.waited: Callable[[tuple[int, ...]], None] = lambda _indices: None  # when a pass is looked at
+        self.passes: list[tuple[int, ...]] = []  # the step each run made, pass by pass
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._run, name)
+        return getattr(self._model, name)
 
-    def step(self, index: int) -> None:
-        self._model.before_step(index)
-        self._run.step(index)
-        self._model.steps_done.append(index)
+    @property
+    def steps_done(self) -> list[int]:
+        """The steps made, of one run after another."""
+        return [index for each in self.passes for index in each]
+
+    def step(self, runs: Sequence[Run]) -> Step:
+        self.before_step(runs[0].index)
+        indices = tuple(run.index for run in runs)
+        step = self._model.step(runs)
+        self.passes.append(indices)
+        wait = step.wait
+
+        def look() -> tuple[bool, ...]:
+            self.waited(indices)
+            return wait()
+
+        step.wait = look  # type: ignore[method-assign]
+        return step
+
+
+class Desk:
+    """A source of work that claims in the engine's own thread, and sends it home when there is nothing."""
+
+    def __init__(self, claim: Callable[[Want], Lease | None], preparer: Preparer, *, idle_turns: int = 0) -> None:
+        self._claim = claim
+        self._preparer = preparer
+        self._idle_turns = idle_turns  # how often it finds nothing before it says so
+        self._want: Want | None = None
+
+    def wish(self, want: Want | None) -> None:
+        self._want = want
+
+    def take(self, timeout_seconds: float) -> Arrival:
+        if self._want is None:
+            return None
+        lease = self._claim(self._want)
+        if lease is not None:
+            self._want = None
+            return self._preparer.prepare(lease)
+        if not timeout_seconds:
+            return None
+        self._idle_turns -= 1
+        return Drained() if self._idle_turns < 0 else None
+
+    def close(self) -> list[Arrival]:
+        return []
+
+
+class NotingEndings(Endings):
+    """Endings that keep what they have logged."""
+
+    outcomes: list[str]
+
+    def _log(self, attempt: Any, outcome: str, *rest: Any) -> None:
+        self.outcomes.append(outcome)
+        super()._log(attempt, outcome, *rest)
 
 
 class Bench:
-    """A store with one CPU device, and a runner that this process drives."""
+    """A store with one CPU device, and an engine that this process drives."""
 
     def __init__(self, scheduler: Scheduler, model: I2VGenXL, data_dir: Path) -> None:
         self.scheduler = scheduler
         self.data_dir = data_dir
         self.model = HookedModel(model)
+        model.embeddings = EmbeddingCache()  # what another test has encoded would not be encoded here
         self.shutdown = threading.Event()
-        self.control = Control(self.shutdown)  # of the attempt that `run` began last
         choice = choose("tiny", kind="cpu", models_dir=data_dir)
+        self.choice = choice
         self.served: ServedModel = choice.served
-        info = GpuInfo(GPU, "host", choice.served.id, "cpu", "cpu", "fp32", 8 * 2**30, 0)
-        scheduler.fleet.register(choice.served, [info])
+        self.gpu_id = GPU
+        self.offer_plans(*PLANS)
         self.worker = self.add_worker()
         self.heartbeat = Heartbeat(self.worker, scheduler.fleet, scheduler.leases, interval_seconds=0.25)
         self.heartbeat.start()
-        scratch = data_dir / "scratch"
-        scratch.mkdir()
-        self.runner = Runner(
-            self.model,  # type: ignore[arg-type]  # what it does is I2VGenXL's
-            choice.architecture,
-            scheduler,
-            self.heartbeat,
-            CpuMeter(),
-            scratch=scratch,
-            crf=18,
+        self.scratch = data_dir / "scratch"
+        self.scratch.mkdir()
+        self.synchronous = True
+        self.clock: Callable[[], float] = time.monotonic
+        self.idle_turns = 0
+        self.idle_unload_seconds = 0.0
+        self.batch_jobs = 1
+        self.checkpoint_seconds = 3600.0
+        self.lookahead_seconds = 0.0
+        self.claimed: list[Lease] = []
+        self.engine: Engine | None = None
+
+    def run(self, *leases: Lease) -> str:
+        """Run these leases; without any, whatever can be claimed, until nothing is left. Returns the last outcome."""
+        self.model.passes.clear()
+        given = list(leases)
+        claim = (lambda _want: given.pop(0) if given else None) if leases else self._claim
+        with ThreadPoolExecutor(1) as saver:
+            preparer = Preparer(
+                self.model,  # type: ignore[arg-type]  # what it does is I2VGenXL's
+                self.choice.architecture,
+                self.scheduler,
+                self.heartbeat,
+                model_fingerprint=self.served.fingerprint,
+                scratch=self.scratch,
+                saver=saver,
+                checkpoint_seconds=self.checkpoint_seconds,
+                stopping=self.shutdown,
+            )
+            hold = Hold(
+                self.model,  # type: ignore[arg-type]  # likewise
+                CpuMeter(),
+                self.worker,
+                self.scheduler.fleet.register_worker,
+                leak_limit_bytes=2**30,
+            )
+            hold.declare()
+            endings = NotingEndings(self.scheduler, self.heartbeat, gpu_kind="cpu")
+            endings.outcomes = []
+            self.engine = Engine(
+                self.model,  # type: ignore[arg-type]  # likewise
+                Desk(claim, preparer, idle_turns=self.idle_turns),
+                Publisher(self.scheduler.blobs, endings, scratch=self.scratch, crf=18),
+                hold,
+                EnergyAccount(lambda: None),
+                Guard(
+                    self.model,  # type: ignore[arg-type]  # likewise
+                    lambda attempt, message: self.scheduler.leases.notice(attempt.lease, "numerical", message),
+                ),
+                synchronous=self.synchronous,
+                stopping=self.shutdown.is_set,
+                lookahead_seconds=self.lookahead_seconds,
+                batch_jobs=self.batch_jobs,
+                idle_unload_seconds=self.idle_unload_seconds,
+                clock=self.clock,
+            )
+            self.engine.run()
+        return endings.outcomes[-1] if endings.outcomes else "nothing"
+
+    def _claim(self, want: Want) -> Lease | None:
+        lease = self.scheduler.queue.claim(
+            self.worker.id, self.gpu_id, 8 * 2**30, lane=want.lane, shape=want.shape, plan=want.plan
         )
+        self.claimed.extend([lease] if lease else [])
+        return lease
+
+    def move_to_another_gpu(self) -> None:
+        """Have the next runs be those of a worker on another GPU of the same kind."""
+        self.gpu_id = f"{self.gpu_id}-another"
+        self.offer_plans(*PLANS)
+        self.worker = self.add_worker()
+
+    def offer_plans(self, *plans: str) -> None:
+        """Have the device run these plans from now on."""
+        info = GpuInfo(self.gpu_id, "host", self.served.id, "cpu", "cpu", plans, 8 * 2**30, 0)
+        self.scheduler.fleet.register(self.served, [info])
 
     def add_worker(self) -> Worker:
-        worker = Worker(new_id("worker"), GPU, 4711, self.served.id, 2**20, ready=True)
+        worker = Worker(new_id("worker"), self.gpu_id, 4711, self.served.id, 2**20, ready=True)
         self.scheduler.fleet.register_worker(worker)
         return worker
 
@@ -122,12 +242,7 @@ class Bench:
     def claim(self, worker: Worker | None = None) -> Lease:
         """Claim the next job, as soon as its backoff is over."""
         by = worker or self.worker
-        return wait_for(lambda: self.scheduler.queue.claim(by.id, GPU, 8 * 2**30), "a job to claim")
-
-    def run(self, lease: Lease) -> str:
-        self.model.steps_done.clear()
-        self.control = Control(self.shutdown)
-        return self.runner.run(lease, self.control)
+        return wait_for(lambda: self.scheduler.queue.claim(by.id, by.gpu_id, 8 * 2**30), "a job to claim")
 
     def job(self, job_id: str) -> Job:
         return self.scheduler.queue.get(job_id)
@@ -139,15 +254,17 @@ class Bench:
         folder = self.data_dir / "blobs" / "jobs" / job_id
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
+    def named(self, job_id: str, *, at_least: int) -> None:
+        """Wait until the store names a checkpoint of a step that late."""
+        wait_for(lambda: (self.job(job_id).checkpoint_step or 0) >= at_least, f"a checkpoint of step {at_least}")
+
     def heard(self, cause: Cause) -> None:
-        """Wait until the running attempt knows of `cause`."""
+        """Wait until an attempt that is running knows of `cause`."""
 
         def look() -> bool:
-            try:
-                self.control.check()
-            except Interrupted as interrupted:
-                return interrupted.cause is cause
-            return False
+            engine = self.engine
+            running = engine._batch + engine._next if engine else []
+            return any(attempt.control.cause() is cause for attempt in running)
 
         wait_for(look, f"the attempt to hear of {cause}")
 

@@ -88,7 +88,7 @@ def test_a_killed_worker_is_replaced_and_its_job_runs_again(site: Site) -> None:
     assert job.attempts == 2
     assert site.outcomes(job_id) == ["expired", "succeeded"]
     assert [each.worker_id for each in site.scheduler.queue.attempts(job_id)] == [killed.id, site.ready_worker().id]
-    assert site.files(job_id) == ["2/thumbnail.jpg", "2/video.mp4", "image.png"]
+    assert site.files(job_id) == ["2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png"]
     assert [each.id for each in site.gpu().workers] == [site.ready_worker().id]
 
 
@@ -117,7 +117,7 @@ def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing(site: Site) 
     site.scheduler.fleet.worker_gone(other.id)
     assert site.succeeded(job_id).attempts == 2
     assert site.outcomes(job_id) == ["expired", "released", "succeeded"]
-    assert site.files(job_id) == ["3/thumbnail.jpg", "3/video.mp4", "image.png"]
+    assert site.files(job_id) == ["3/preview.webp", "3/thumbnail.jpg", "3/video.mp4", "image.png"]
 
 
 def test_a_drain_lets_the_job_finish_and_then_frees_the_gpu(site: Site) -> None:
@@ -181,7 +181,7 @@ def test_after_a_killed_supervisor_two_workers_never_run_at_once(site: Site) -> 
     history = site.scheduler.queue.attempts(job_id)
     assert history[-1].outcome is Outcome.SUCCEEDED
     assert [each.outcome in (Outcome.RELEASED, Outcome.EXPIRED) for each in history[:-1]] == [True]
-    assert site.files(job_id) == ["2/thumbnail.jpg", "2/video.mp4", "image.png"]
+    assert site.files(job_id) == ["2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png"]
     assert job.attempts == (1 if history[0].outcome is Outcome.RELEASED else 2)
     wait_for(lambda: [each.pid for each in _reaped(site).workers] == [new_pid], "the orphan to be forgotten", site.log)
 
@@ -194,7 +194,7 @@ def _reaped(site: Site) -> Gpu:
 
 def _waiting_for_the_gpu(site: Site, besides: int) -> int | None:
     """The process that has the GPU's lock file open, and is not the one that holds the lock."""
-    lock = site.settings.data_dir / "run" / f"{site.gpu().info.id}.lock"
+    lock = site.settings.data_dir / "run" / f"{site.gpu().info.id}-0.lock"
     for process in site.processes():
         if process.pid == besides:
             continue

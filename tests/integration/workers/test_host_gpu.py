@@ -46,6 +46,7 @@ def test_a_worker_without_cuda_says_so_in_one_line_and_is_tried_again(host: Work
     wait_for(lambda: said in host.log(), "the worker to give up", host.log)
     wait_for(lambda: host.log().count("worker started") == 2, "another start", host.log)
     assert "Traceback" not in host.log()
+    assert '"said": "device cuda: torch finds no usable NVIDIA GPU here"' in host.log()
     assert supervisor.exit_code() is None
     assert host.gpu().state is GpuState.ACTIVE
 
@@ -54,7 +55,7 @@ def test_the_supervisor_records_what_nvml_says_and_never_a_number_it_did_not_say
     host: WorkerHost, control: Path, supervisor: Child
 ) -> None:
     gpu = _when(host, lambda gpu: gpu.sample.used_bytes == 3 * GIB)
-    assert (gpu.info.id, gpu.info.kind, gpu.info.plan) == (_GPU.uuid, "NVIDIA H100 80GB HBM3", "fp16")
+    assert (gpu.info.id, gpu.info.kind, gpu.info.plans[0]) == (_GPU.uuid, "NVIDIA H100 80GB HBM3", "fp16")
     assert (gpu.info.total_bytes, gpu.sample.free_bytes) == (24 * GIB, 21 * GIB)
 
     # A call that fails may work later: the GPU stays, its memory is not known.

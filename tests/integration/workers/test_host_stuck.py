@@ -51,7 +51,7 @@ def test_a_checkpoint_drain_gets_the_job_back_and_frees_the_gpu(host: WorkerHost
     assert not psutil.pid_exists(worker.pid)
     job = host.scheduler.queue.get(job_id)
     assert (job.status, job.attempts, host.outcomes(job_id)) == ("queued", 0, ["released"])
-    assert host.files(job_id) == ["image.png"]
+    assert host.files(job_id) == [f"1/checkpoint_{job.checkpoint_step}.safetensors", "image.png"]
     host.scheduler.queue.cancel(job_id)
     host.scheduler.fleet.resume(gpu_id, "operator")
     host.succeeded(host.submit())

@@ -60,6 +60,17 @@ def test_weights_that_do_not_fit_their_config_are_found_by_the_worker(tmp_path: 
     assert "vae: tensor " in line
 
 
+@pytest.mark.parametrize("content", [None, "{}", "no JSON"], ids=["missing", "empty", "not JSON"])
+def test_a_calibration_that_cannot_be_read(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    if content is not None:
+        path.write_text(content)
+    code, (line,) = _run(tmp_path, "--model", "tiny", REELQ_CALIBRATION=str(path))
+    assert code == 78
+    assert line.startswith("reelq-worker: ")
+    assert "calibration" in line
+
+
 def test_an_unknown_device(tmp_path: Path) -> None:
     code, (line,) = _run(tmp_path, REELQ_DEVICE="tpu")
     assert (code, line) == (78, "reelq-worker: setting device: Input should be 'auto', 'cpu' or 'cuda'")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.errors import DatabaseNewer, NotFound, StorageFull, StoreUnreachable
-from workers import cli, gpu_worker, supervisor
+from workers import cli, gpu_worker, last_words, supervisor
 from workers.devices import ProbeAbsent
 from workers.model_folder import ModelFolderError
 from workers.settings import WorkerSettings
@@ -125,6 +125,27 @@ def test_a_gpu_worker_says_why_and_whether_to_try_again(
     monkeypatch.setattr(gpu_worker, "run_gpu_worker", _raising(error))
     assert _run(monkeypatch, "gpu-worker", "--gpu", "x", "--worker-id", "y") == code
     assert capsys.readouterr().err == f"reelq-worker: {error}\n"
+
+
+@pytest.mark.parametrize(("error", "said"), [(NotFound("no GPU x"), "no GPU x"), (KeyError("y"), "KeyError: 'y'")])
+def test_a_gpu_worker_that_fails_leaves_its_supervisor_a_line(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("REELQ_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(gpu_worker, "run_gpu_worker", _raising(error))
+    monkeypatch.setattr(sys, "argv", ["reelq-worker", "gpu-worker", "--gpu", "x", "--worker-id", "worker_y"])
+    with pytest.raises((SystemExit, KeyError)):
+        cli.main()
+    assert last_words.take(tmp_path, "worker_y") == said
+
+
+def test_a_gpu_worker_is_told_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(gpu_worker, "run_gpu_worker", lambda _settings, **given: told.append(given))
+    _run(monkeypatch, "gpu-worker", "--gpu", "x", "--worker-id", "y")
+    _run(monkeypatch, "gpu-worker", "--gpu", "x", "--worker-id", "y", "--slot", "3")
+    assert told == [{"worker_id": "y", "gpu_id": "x", "slot": slot} for slot in (0, 3)]
 
 
 def _raising(error: Exception) -> Callable[..., None]:

@@ -10,19 +10,19 @@ from structlog.testing import capture_logs
 
 from scheduler.errors import NotFound, StoreUnreachable
 from scheduler.policy import Policy
-from scheduler.records import Lease, NewJob, Progress, Worker
+from scheduler.records import Checkpoint, Lease, NewJob, Progress, Worker
 from scheduler.service import Scheduler
 from scheduler.states import Directive, DrainMode, Stage
 from tests.support.databases import sqlite_template
 from tests.support.fleet import MODEL, PARAMS, RegisteredGpu, open_scheduler, register_gpu
 from tests.support.service import wait_for
 from workers.control import Cause, Control, Interrupted
-from workers.heartbeat import Heartbeat
+from workers.heartbeat import Heartbeat, Pulse
 
 __all__ = ["sqlite_template"]
 
 _LEASE_SECONDS = 3.0
-Begin = Callable[[], tuple[Lease, Control]]
+Begin = Callable[[], tuple[Lease, Control, Pulse]]
 
 
 @pytest.fixture
@@ -57,30 +57,12 @@ def heartbeat(scheduler: Scheduler, worker: Worker) -> Iterator[Heartbeat]:
 def begin(gpu: RegisteredGpu, heartbeat: Heartbeat) -> Begin:
     """Claim a job for the worker and begin beating for it."""
 
-    def start() -> tuple[Lease, Control]:
+    def start() -> tuple[Lease, Control, Pulse]:
         submit(gpu.scheduler)
         lease, control = gpu.must_claim(), Control(threading.Event())
-        heartbeat.begin(lease, control)
-        heartbeat.progress(_step(0))
-        return lease, control
+        return lease, control, heartbeat.begin(lease, control, _step(0))
 
     return start
-
-
-class OvertakenLock:
-    """A lock at whose door the heartbeat's thread is overtaken, once."""
-
-    def __init__(self, overtake: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
-        self._overtakers = [overtake]
-
-    def __enter__(self) -> None:
-        if threading.current_thread().name == "heartbeat" and self._overtakers:
-            self._overtakers.pop()()
-        self._lock.acquire()
-
-    def __exit__(self, *_error: object) -> None:
-        self._lock.release()
 
 
 def submit(scheduler: Scheduler) -> None:
@@ -89,7 +71,7 @@ def submit(scheduler: Scheduler) -> None:
 
 
 def test_a_lease_outlives_its_term_while_one_step_takes_long(scheduler: Scheduler, begin: Begin) -> None:
-    lease, control = begin()
+    lease, control, _ = begin()
     first = _expires_at(scheduler)
     # Two extensions without any progress: the computing thread is busy with one step.
     wait_for(lambda: _expires_at(scheduler) > first, "the first extension")
@@ -100,14 +82,14 @@ def test_a_lease_outlives_its_term_while_one_step_takes_long(scheduler: Schedule
 
 
 def test_progress_shows_in_the_store(scheduler: Scheduler, begin: Begin, heartbeat: Heartbeat) -> None:
-    lease, _ = begin()
+    lease, _, pulse = begin()
     for step in (1, 7, 50):
-        heartbeat.progress(_step(step))
+        pulse.progress(_step(step))
         wait_for(lambda step=step: _shown(scheduler, lease) == _step(step), f"step {step} to show")
 
 
 def test_a_cancel_is_heard_within_a_second(scheduler: Scheduler, begin: Begin) -> None:
-    lease, control = begin()
+    lease, control, _ = begin()
     scheduler.queue.cancel(lease.job_id)
     wait_for(lambda: _cause(control) is Cause.CANCEL, "the cancel to be heard", timeout=_LEASE_SECONDS / 4 + 1.0)
 
@@ -115,7 +97,7 @@ def test_a_cancel_is_heard_within_a_second(scheduler: Scheduler, begin: Begin) -
 def test_a_drain_that_asks_for_the_job_is_heard_and_a_cancel_goes_before_it(
     scheduler: Scheduler, gpu: RegisteredGpu, begin: Begin
 ) -> None:
-    lease, control = begin()
+    lease, control, _ = begin()
     scheduler.fleet.drain(gpu.info.id, "new fans", "operator")
     control.check()
     scheduler.fleet.drain(gpu.info.id, "new fans", "operator", mode=DrainMode.CHECKPOINT)
@@ -133,8 +115,7 @@ def test_a_cancel_is_heard_however_far_the_next_report(
     try:
         submit(scheduler)
         lease, control = gpu.must_claim(), Control(threading.Event())
-        heartbeat.begin(lease, control)
-        heartbeat.progress(_step(1))
+        heartbeat.begin(lease, control, _step(1))
         wait_for(lambda: _shown(scheduler, lease) == _step(1), "the only report to be sent")
         scheduler.queue.cancel(lease.job_id)
         wait_for(lambda: _cause(control) is Cause.CANCEL, "the cancel to be heard", timeout=5.0)
@@ -146,7 +127,7 @@ def test_a_cancel_is_heard_however_far_the_next_report(
 def test_a_lost_lease_reaches_the_attempt_and_is_reported_no_more(
     scheduler: Scheduler, begin: Begin, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease, control = begin()
+    lease, control, _ = begin()
     scheduler.leases.expire_worker(worker.id)
     wait_for(lambda: _cause(control) is Cause.LEASE_LOST, "the loss to be heard")
     reports = _count(monkeypatch, scheduler.leases, "report")
@@ -183,11 +164,11 @@ def test_it_registers_what_the_worker_has_become(
 def test_it_survives_a_report_that_fails(
     error: Exception, scheduler: Scheduler, begin: Begin, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease, control = begin()
+    lease, control, pulse = begin()
     with capture_logs() as logged:
         with monkeypatch.context() as patch:
             failures = _count(patch, scheduler.leases, "report", error=error)
-            heartbeat.progress(_step(3))
+            pulse.progress(_step(3))
             wait_for(lambda: failures() >= 2, "two reports to fail")
         wait_for(lambda: _shown(scheduler, lease) == _step(3), "the report to arrive")
     assert {entry["log_level"] for entry in logged} <= {"warning", "error"}
@@ -202,17 +183,17 @@ def test_after_end_nothing_is_reported(
     under_way, let_go = threading.Event(), threading.Event()
     report, reported = scheduler.leases.report, []
 
-    def slow(lease: Lease, progress: Progress) -> Directive:
+    def slow(lease: Lease, progress: Progress, checkpoint: Checkpoint | None = None) -> Directive:
         under_way.set()
         assert let_go.wait(10)
         reported.append(progress)
-        return report(lease, progress)
+        return report(lease, progress, checkpoint)
 
-    begin()
+    _, _, pulse = begin()
     monkeypatch.setattr(scheduler.leases, "report", slow)
-    heartbeat.progress(_step(9))
+    pulse.progress(_step(9))
     assert under_way.wait(10)
-    ending = threading.Thread(target=heartbeat.end)
+    ending = threading.Thread(target=heartbeat.end, args=[pulse])
     ending.start()
     ending.join(0.1)
     assert ending.is_alive()
@@ -220,37 +201,45 @@ def test_after_end_nothing_is_reported(
     ending.join(10)
     assert not ending.is_alive()
     before = len(reported)
-    heartbeat.progress(_step(10))
+    pulse.progress(_step(10))
     touches = _count(monkeypatch, scheduler.fleet, "touch_worker")
     wait_for(lambda: touches() >= 2, "two signs of life")
     assert len(reported) == before
 
 
-def test_progress_of_one_attempt_is_never_reported_for_the_next(
-    scheduler: Scheduler, gpu: RegisteredGpu, begin: Begin, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+def test_each_lease_has_its_own_pulse(scheduler: Scheduler, begin: Begin, heartbeat: Heartbeat) -> None:
+    first, _, first_pulse = begin()
+    second, control, second_pulse = begin()
+    first_pulse.progress(_step(50))
+    second_pulse.progress(_step(1))
+    wait_for(lambda: _shown(scheduler, second) == _step(1), "the second's progress")
+    wait_for(lambda: _shown(scheduler, first) == _step(50), "the first's progress")
+    heartbeat.end(first_pulse)
+    scheduler.leases.release(first)
+    second_pulse.progress(_step(2))
+    wait_for(lambda: _shown(scheduler, second) == _step(2), "the second to go on")
+    control.check()
+
+
+def test_a_checkpoint_is_named_with_the_next_report_and_once(
+    scheduler: Scheduler, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = begin()
-    leases = [first]
-    reported: list[tuple[int, int]] = []
+    lease, _, pulse = begin()
+    named: list[Checkpoint] = []
     report = scheduler.leases.report
 
-    def noting(lease: Lease, progress: Progress) -> Directive:
-        reported.append((leases.index(lease), progress.step))
-        return report(lease, progress)
-
-    def next_attempt() -> None:
-        heartbeat.end()
-        scheduler.leases.release(first)
-        leases.append(gpu.must_claim())
-        heartbeat.begin(leases[1], Control(threading.Event()))
+    def noting(lease: Lease, progress: Progress, checkpoint: Checkpoint | None = None) -> Directive:
+        named.extend([checkpoint] if checkpoint else [])
+        return report(lease, progress, checkpoint)
 
     monkeypatch.setattr(scheduler.leases, "report", noting)
-    monkeypatch.setattr(heartbeat, "_lock", OvertakenLock(next_attempt))
-    heartbeat.progress(_step(50))
-    wait_for(lambda: len(leases) == 2, "the next attempt")
-    heartbeat.progress(_step(1))
-    wait_for(lambda: (1, 1) in reported, "its progress")
-    assert (1, 50) not in reported
+    saved = Checkpoint(f"jobs/{lease.job_id}/1/checkpoint_7.safetensors", 7, "f" * 64, "fp16", 1000)
+    pulse.saved(saved)
+    wait_for(lambda: pulse.named == saved, "the checkpoint to be named")
+    pulse.progress(_step(8))
+    wait_for(lambda: _shown(scheduler, lease) == _step(8), "another report")
+    assert named == [saved]
+    assert scheduler.queue.get(lease.job_id).checkpoint_step == 7
 
 
 def test_it_goes_on_through_shutdown_until_it_is_closed(
@@ -261,8 +250,7 @@ def test_it_goes_on_through_shutdown_until_it_is_closed(
     shutdown = threading.Event()
     submit(scheduler)
     lease = gpu.must_claim()
-    heartbeat.begin(lease, Control(shutdown))
-    heartbeat.progress(_step(1))
+    heartbeat.begin(lease, Control(shutdown), _step(1))
     shutdown.set()
     before = _expires_at(scheduler)
     wait_for(lambda: _expires_at(scheduler) > before, "an extension during shutdown")

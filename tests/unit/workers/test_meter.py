@@ -47,4 +47,4 @@ def test_on_the_cpu_a_jobs_peak_outlasts_its_memory_and_ends_with_the_next_reset
     meter.trim()
     meter.reset_peak()
     assert (meter.peak_bytes() or 0) < peak - 30 * _MIB
-    assert meter.unused_bytes() == 0
+    assert abs(meter.held_bytes() - meter.resident_bytes()) < 30 * _MIB

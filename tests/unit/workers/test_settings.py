@@ -1,5 +1,7 @@
 """The worker's settings: where they come from, and what a child process is handed."""
 
+import importlib.machinery
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ _EVERY = {
     "blob_url": "s3://bucket/x",
     "model": "ali-vilab/i2vgen-xl",
     "device": "cuda",
+    "plans": "fp16,fp16-chunked",
+    "workers_per_gpu": 2,
     "models_dir": "/models",
     "cpu_memory_bytes": 2**30,
     "cpu_threads": 3,
@@ -84,3 +88,36 @@ def test_what_is_outside_its_limit_is_refused_by_name(name: str, value: object) 
 def test_models_live_in_the_data_directory_unless_told_otherwise(tmp_path: Path) -> None:
     assert WorkerSettings(data_dir=tmp_path).resolved_models_dir == tmp_path / "models"
     assert WorkerSettings(data_dir=tmp_path, models_dir=Path("m")).resolved_models_dir == tmp_path / "m"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_plans_are_by_default_those_that_the_device_and_the_packages_can_run(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.machinery.ModuleSpec("torchao", None) if installed else None
+    monkeypatch.setattr(importlib.machinery.PathFinder, "find_spec", {"torchao": spec}.get)
+    settings = WorkerSettings()
+    assert settings.plans_for("cpu") == ("fp32", "fp32-chunked")
+    on_a_gpu = ("fp16", "fp16-chunked", "fp16-offload", "fp16-streamed")
+    assert settings.plans_for("NVIDIA T4") == on_a_gpu + (("int8",) if installed else ())
+
+
+def test_chosen_plans_go_for_every_device_from_the_fastest_to_the_leanest() -> None:
+    settings = WorkerSettings(plans=" fp16-offload , fp16")
+    assert settings.plans_for("cpu") == settings.plans_for("NVIDIA T4") == ("fp16", "fp16-offload")
+    assert WorkerSettings(plans=" auto ").plans_for("cpu") == ("fp32", "fp32-chunked")
+
+
+@pytest.mark.parametrize(
+    ("plans", "said"),
+    [
+        ("fp8", "unknown plan 'fp8'; there are auto and fp32, fp32-chunked, fp16"),
+        ("fp16,", "unknown plan ''"),
+        ("auto,fp16", "unknown plan 'auto'"),
+        ("int8", "plan int8 needs the package torchao"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_refused(plans: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.machinery.PathFinder, "find_spec", lambda _name: None)
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        WorkerSettings(plans=plans)

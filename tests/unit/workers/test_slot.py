@@ -20,6 +20,7 @@ from scheduler.service import Scheduler
 from scheduler.states import GpuState, JobStatus, OnDeadline, Outcome, Stage
 from tests.support.databases import Clock, clock, sqlite_template
 from tests.support.fleet import MODEL, gpu_info
+from workers import last_words
 from workers import slot as module
 from workers.devices import DeviceInfo, DeviceReading
 from workers.settings import WorkerSettings
@@ -65,6 +66,7 @@ class Bench:
 
     def __init__(self, scheduler: Scheduler, settings: WorkerSettings) -> None:
         self.scheduler = scheduler
+        self.settings = settings
         self.slot = Slot(settings, scheduler, _GPU)
         self.children: list[FakeChild] = []
         self.killed: list[int] = []
@@ -82,7 +84,11 @@ class Bench:
 
     def tend(self, *holding: int) -> None:
         """One look at the GPU, whose memory these processes hold."""
-        self.slot.tend(DeviceReading(_GPU.id, _GPU.total_bytes, 0, _GPU.total_bytes, dict.fromkeys(holding, 1), *_NONE))
+        self.slot.tend(self.reading(*holding))
+
+    def reading(self, *holding: int) -> DeviceReading:
+        """What the probe says while these processes hold memory."""
+        return DeviceReading(_GPU.id, _GPU.total_bytes, 0, _GPU.total_bytes, dict.fromkeys(holding, 1), *_NONE)
 
     def fail_to_start(self, code: int = 1) -> None:
         """Let the next worker start, and end before it is ready."""
@@ -91,16 +97,37 @@ class Bench:
         self.children[-1].code = code
         self.tend()
 
-    def lease(self) -> Lease:
-        """Have the running worker register and claim a job."""
-        worker = Worker(self.children[-1].worker_id, _GPU.id, self.children[-1].pid, MODEL.id, 2**30, ready=True)
-        self.scheduler.fleet.register_worker(worker)
+    def live(self, seconds: float = 59.0, *, code: int = -11, take: bool = False) -> None:
+        """Let the next worker start, become ready, claim what waits if it is to, and end after `seconds`."""
+        self.seconds += 60
+        self.tend()
+        self.children[-1].ready.set()
+        self.tend()
+        if take:
+            self.claim()
+        self.seconds += seconds
+        self.children[-1].code = code
+        self.tend()
+
+    def submit(self) -> str:
+        """Put a job into the queue and return its id."""
         job_id = ids.new_id("job")
         params = VideoParams(256, 256, 8, 10, 9.0, 8, 1)
         self.scheduler.queue.submit(NewJob(job_id, MODEL.id, "a cat", params, f"jobs/{job_id}/image.png"))
+        return job_id
+
+    def claim(self) -> Lease:
+        """Have the running worker register and claim the job that waits."""
+        worker = Worker(self.children[-1].worker_id, _GPU.id, self.children[-1].pid, MODEL.id, 2**30, ready=True)
+        self.scheduler.fleet.register_worker(worker)
         lease = self.scheduler.queue.claim(worker.id, _GPU.id, _GPU.total_bytes)
         assert lease is not None
         return lease
+
+    def lease(self) -> Lease:
+        """Have the running worker claim a new job."""
+        self.submit()
+        return self.claim()
 
     @property
     def state(self) -> GpuState:
@@ -128,7 +155,8 @@ def test_an_active_gpu_gets_one_worker_that_owns_it(bench: Bench) -> None:
     bench.tend()
     (child,) = bench.children
     assert bench.slot.pid == child.pid
-    assert child.command[1:] == ["-m", "workers", "gpu-worker", "--gpu", "GPU-0", "--worker-id", child.worker_id]
+    assert child.command[1:6] == ["-m", "workers", "gpu-worker", "--gpu", "GPU-0"]
+    assert child.command[6:] == ["--slot", "0", "--worker-id", child.worker_id]
     assert child.environment["CUDA_VISIBLE_DEVICES"] == "GPU-0"
 
 
@@ -180,8 +208,12 @@ def test_a_driver_that_never_gives_memory_back_does_not_hold_the_slot_for_ever(b
     bench.tend(bench.children[0].pid)
     assert bench.slot.pid == bench.children[0].pid
     bench.seconds += 2.0
-    bench.tend(bench.children[0].pid)
+    pid = bench.children[0].pid
+    bench.tend(pid)
     assert bench.slot.pid is None
+    assert bench.slot.ghost(bench.reading(pid)) == f"the worker process {pid} has ended, and the driver still lists it"
+    assert bench.slot.ghost(bench.reading()) is None
+    assert bench.slot.ghost(bench.reading(pid)) is None, "a process may get the same id"
 
 
 def test_drained_means_that_the_memory_is_free(bench: Bench) -> None:
@@ -200,6 +232,60 @@ def test_drained_means_that_the_memory_is_free(bench: Bench) -> None:
     assert bench.state is GpuState.DRAINED
     bench.tend()
     assert len(bench.children) == 1
+
+
+def test_with_two_workers_on_a_gpu_drained_means_that_the_memory_of_both_is_free(bench: Bench) -> None:
+    other = Slot(bench.settings, bench.scheduler, _GPU, number=1)
+    for slot in (bench.slot, other):
+        slot.tend(bench.reading())
+        bench.lease()
+    first, second = bench.children
+    assert [child.command[6:8] for child in bench.children] == [["--slot", "0"], ["--slot", "1"]]
+    assert first.worker_id != second.worker_id
+    bench.scheduler.fleet.drain(_GPU.id, "new fans", "operator")
+    for child in (first, second):
+        bench.scheduler.leases.release_worker(child.worker_id)
+        child.code = 0
+    for listed in ([first.pid, second.pid], [second.pid]):
+        for slot in (bench.slot, other):
+            slot.tend(bench.reading(*listed))
+        assert bench.state is GpuState.DRAINING
+    other.tend(bench.reading())
+    assert bench.state is GpuState.DRAINED
+    for slot in (bench.slot, other):
+        slot.tend(bench.reading())
+    assert len(bench.children) == 2
+
+
+def test_a_broken_gpus_worker_is_killed_and_its_job_loses_no_attempt(bench: Bench) -> None:
+    bench.tend()
+    lease = bench.lease()
+    bench.scheduler.fleet.fault(_GPU.id, "Xid 79: GPU has fallen off the bus")
+    bench.slot.evict()
+    assert bench.killed == [bench.children[0].pid]
+    job = bench.scheduler.queue.get(lease.job_id)
+    assert (job.status, job.attempts) == (JobStatus.QUEUED, 0)
+    assert [each.outcome for each in bench.scheduler.queue.attempts(job.id)] == [Outcome.RELEASED]
+    bench.children[0].code = -9
+    bench.tend()
+    bench.tend()
+    assert len(bench.children) == 1
+    bench.scheduler.fleet.resume(_GPU.id, "operator")
+    bench.tend()
+    assert len(bench.children) == 2, "without a wait: the worker was not to blame"
+
+
+def test_a_worker_that_its_broken_gpu_has_ended_gives_its_job_back_the_same_way(bench: Bench) -> None:
+    bench.tend()
+    lease = bench.lease()
+    bench.children[0].code = 1
+    assert bench.slot.ended
+    bench.slot.evict()
+    bench.tend(bench.children[0].pid)
+    assert not bench.slot.ended
+    bench.slot.evict()
+    assert bench.killed == []
+    assert bench.scheduler.queue.get(lease.job_id).attempts == 0
 
 
 def look_for(bench: Bench, clock: Clock, seconds: float, lease: Lease | None = None) -> None:
@@ -232,6 +318,26 @@ def test_a_hung_worker_is_killed_after_its_job_was_taken_back_and_replaced(clock
     bench.tend()
     assert len(bench.children) == 2
     assert bench.state is GpuState.ACTIVE
+
+
+def test_a_hung_worker_that_keeps_others_from_writing_is_killed_first(
+    clock: Clock, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is stopped in the middle of a write holds SQLite's lock until it ends."""
+    bench.tend()
+    stuck = bench.children[0]
+    stuck.ready.set()
+    lease = bench.lease()
+    monkeypatch.setattr(module.os, "kill", lambda pid, _number: bench.killed.append(pid))
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.scheduler.leases, "expire_worker", _away)
+        look_for(bench, clock, 130, lease)
+    assert bench.killed == [stuck.pid]
+    assert bench.scheduler.queue.get(lease.job_id).status is JobStatus.RUNNING
+    stuck.code = -9
+    bench.tend()
+    (attempt,) = bench.scheduler.queue.attempts(lease.job_id)
+    assert (attempt.outcome, attempt.error and attempt.error.code) == (Outcome.EXPIRED, "worker_hung")
 
 
 def test_a_worker_that_moves_is_left_alone_however_slow(clock: Clock, bench: Bench) -> None:
@@ -301,7 +407,7 @@ def test_starts_that_fail_are_spaced_out_and_then_fault_the_gpu(bench: Bench) ->
     assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
     gpu = bench.scheduler.fleet.gpu(_GPU.id)
     assert (gpu.state, gpu.actor) == (GpuState.FAULTED, "supervisor")
-    assert gpu.reason == "the worker failed to start 5 times, last with exit code 1"
+    assert gpu.reason == "5 workers in a row ended before they had been ready for 60 s, the last with exit code 1"
     assert len(bench.children) == 5
     bench.seconds += 3600
     bench.tend()
@@ -320,31 +426,66 @@ def test_a_resumed_gpu_has_all_its_starts_again(bench: Bench) -> None:
     assert bench.state is GpuState.FAULTED
 
 
-def test_a_worker_that_became_ready_clears_the_count_of_failed_starts(bench: Bench) -> None:
-    for _ in range(4):
-        bench.fail_to_start()
-    bench.seconds += 60
-    bench.tend()
-    bench.children[-1].ready.set()
-    bench.children[-1].code = -11
-    bench.tend()
-    assert len(bench.children) == 5, "one that dies young is replaced, but not at once"
-    for _ in range(4):
-        bench.fail_to_start()
-    assert bench.state is GpuState.ACTIVE, "the failed starts before it do not count"
+def test_the_reason_has_the_last_line_that_the_worker_left(bench: Bench) -> None:
+    for number in range(5):
+        bench.seconds += 60
+        bench.tend()
+        worker_id = bench.children[-1].worker_id
+        last_words.leave(bench.settings.data_dir, worker_id, f"device cuda: torch finds no GPU ({number})\nTraceback")
+        bench.children[-1].code = 1
+        bench.tend()
+    reason = bench.scheduler.fleet.gpu(_GPU.id).reason or ""
+    assert reason.endswith("the last with exit code 1: device cuda: torch finds no GPU (4)")
+    assert last_words.take(bench.settings.data_dir, worker_id) is None
 
 
-def test_a_worker_that_lasted_is_replaced_at_once(bench: Bench) -> None:
-    bench.fail_to_start()
-    bench.seconds += 60
-    bench.tend()
-    bench.children[-1].ready.set()
-    bench.seconds += 20
-    bench.children[-1].code = -9
-    bench.tend()
-    bench.tend()
-    assert len(bench.children) == 3
+def test_workers_that_die_soon_after_they_are_ready_are_a_loop_too(bench: Bench) -> None:
+    for _ in range(4):
+        bench.live(59.0)
+    assert bench.state is GpuState.ACTIVE
+    bench.live(59.0)
+    reason = bench.scheduler.fleet.gpu(_GPU.id).reason
+    assert reason == "5 workers in a row ended before they had been ready for 60 s, the last with signal 11"
+
+
+def test_a_worker_that_leaves_an_active_gpu_again_and_again_is_a_loop_too(bench: Bench) -> None:
+    for _ in range(5):
+        bench.live(1.0, code=0)
+    assert bench.state is GpuState.FAULTED
+
+
+def test_a_worker_that_lasted_makes_an_end_of_the_count(bench: Bench) -> None:
+    for _ in range(4):
+        bench.fail_to_start()
+    bench.live(60.0)
     assert bench.slot._backoff == Backoff()
+    bench.tend()
+    assert len(bench.children) == 6, "it is replaced at once"
+    bench.children[-1].code = 1
+    bench.tend()
+    for _ in range(3):
+        bench.fail_to_start()
+    assert bench.state is GpuState.ACTIVE
+
+
+def test_a_job_that_kills_every_worker_is_not_the_gpus_fault(clock: Clock, bench: Bench) -> None:
+    job_id = bench.submit()
+    for _ in range(3):
+        bench.live(1.0, take=True)
+        clock.advance(60)
+    assert bench.scheduler.queue.get(job_id).status is JobStatus.FAILED
+    for _ in range(3):
+        bench.live(1.0)
+    assert bench.state is GpuState.ACTIVE, "all that it killed count once"
+    bench.live(1.0)
+    assert bench.state is GpuState.FAULTED
+
+
+def test_a_gpu_on_which_each_job_kills_its_worker_is_a_loop(bench: Bench) -> None:
+    for _ in range(5):
+        bench.submit()
+        bench.live(1.0, take=True)
+    assert bench.state is GpuState.FAULTED
 
 
 def test_a_process_that_cannot_be_made_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,5 +547,5 @@ def _no_process(*_: object) -> None:
     raise BlockingIOError("Resource temporarily unavailable")
 
 
-def _away(_worker_id: str) -> list[str]:
+def _away(*_arguments: object) -> list[str]:
     raise StoreUnreachable("the database cannot be used: it restarts")

@@ -69,15 +69,6 @@ def test_a_source_that_fails_midway_keeps_the_older_file(tmp_path: Path) -> None
     assert path.read_bytes() == b"older"
 
 
-def test_a_progress_callback_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    def stop(num_frames: int) -> None:
-        raise InterruptedError(f"stopped after {num_frames}")
-
-    with pytest.raises(InterruptedError, match="stopped after 1"):
-        encode_mp4([GOOD, GOOD], tmp_path / "clip.mp4", fps=8, on_frame=stop)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         encode_mp4([GOOD], tmp_path / "none" / "clip.mp4", fps=8)

@@ -54,6 +54,7 @@ def test_a_reading_carries_all_that_nvml_says(configure: Configure, probe: NvmlP
             utilization_percent=87,
             temperature_celsius=64,
             power_milliwatts=312_500,
+            energy_millijoules=2_500_250,
         )
     )
     (device,) = probe.devices()
@@ -66,6 +67,7 @@ def test_a_reading_carries_all_that_nvml_says(configure: Configure, probe: NvmlP
     assert (reading.total_bytes, reading.used_bytes, reading.free_bytes) == (80 * GIB, 11 * GIB, 69 * GIB)
     assert reading.processes == {7: 9 * GIB}
     assert (reading.utilization_percent, reading.temperature_celsius, reading.power_watts) == (87, 64, 312.5)
+    assert reading.energy_joules == 2500.25
 
 
 def test_reserved_memory_is_not_free_whichever_version_the_driver_has(configure: Configure, probe: NvmlProbe) -> None:
@@ -107,6 +109,7 @@ def test_processes_of_both_lists_count_once(configure: Configure, probe: NvmlPro
     [
         ("nvmlDeviceGetUtilizationRates", "utilization_percent"),
         ("nvmlDeviceGetPowerUsage", "power_watts"),
+        ("nvmlDeviceGetTotalEnergyConsumption", "energy_joules"),
     ],
 )
 def test_unsupported_telemetry_is_none_and_the_rest_stays(
@@ -114,7 +117,7 @@ def test_unsupported_telemetry_is_none_and_the_rest_stays(
 ) -> None:
     configure(gpu(used_bytes=GIB, errors={function: pynvml.NVML_ERROR_NOT_SUPPORTED}))
     reading = probe.read("GPU-a")
-    telemetry = ("utilization_percent", "temperature_celsius", "power_watts")
+    telemetry = ("utilization_percent", "temperature_celsius", "power_watts", "energy_joules")
     assert [name for name in telemetry if getattr(reading, name) is None] == [field]
     assert reading.used_bytes == GIB
 
@@ -143,6 +146,7 @@ BOTH_COMPUTE = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetCompute
         (BOTH_COMPUTE, NOT_SUPPORTED, ProbeUnsupported, "GPU-a compute processes: Not Supported"),
         (BOTH_MEMORY[:1], pynvml.NVML_ERROR_UNKNOWN, ProbeFailing, "memory: Unknown Error .NVML error 999"),
         (BOTH_MEMORY[:1], pynvml.NVML_ERROR_GPU_IS_LOST, DeviceLost, "GPU is lost"),
+        (BOTH_MEMORY[:1], pynvml.NVML_ERROR_RESET_REQUIRED, DeviceLost, "NVML error 16"),
         (BOTH_MEMORY[:1], pynvml.NVML_ERROR_DRIVER_NOT_LOADED, ProbeAbsent, "Driver Not Loaded"),
         (("nvmlDeviceGetHandleByUUID",), pynvml.NVML_ERROR_GPU_IS_LOST, DeviceLost, "GPU is lost"),
         (("nvmlDeviceGetHandleByUUID",), pynvml.NVML_ERROR_NOT_FOUND, DeviceLost, "Not Found"),

@@ -26,7 +26,7 @@ def test_a_job_succeeds_and_its_files_are_published(bench: "Bench") -> None:
     job = bench.job(job_id)
     assert (job.status, job.attempts, job.error) == (JobStatus.SUCCEEDED, 1, None)
     assert bench.outcomes(job_id) == ["succeeded"]
-    assert bench.files(job_id) == ["1/thumbnail.jpg", "1/video.mp4", "image.png"]
+    assert bench.files(job_id) == ["1/preview.webp", "1/thumbnail.jpg", "1/video.mp4", "image.png"]
     result = job.result
     assert result is not None
     assert (result.video_key, result.thumbnail_key) == (f"jobs/{job_id}/1/video.mp4", f"jobs/{job_id}/1/thumbnail.jpg")
@@ -84,7 +84,7 @@ def test_a_shutdown_gives_the_job_back_unharmed(bench: "Bench") -> None:
     job = bench.job(job_id)
     assert (job.status, job.attempts) == (JobStatus.QUEUED, 0)
     assert bench.outcomes(job_id) == ["released"]
-    assert bench.files(job_id) == ["image.png"]
+    assert bench.files(job_id) == ["1/checkpoint_3.safetensors", "image.png"]
     bench.shutdown.clear()
     bench.model.before_step = lambda _index: None
     bench.run(bench.claim())
@@ -106,7 +106,7 @@ def test_a_drain_gets_the_job_back_at_the_next_step(bench: "Bench") -> None:
     job = bench.job(job_id)
     assert (job.status, job.attempts) == (JobStatus.QUEUED, 0)
     assert bench.outcomes(job_id) == ["released"]
-    assert bench.files(job_id) == ["image.png"]
+    assert bench.files(job_id) == ["1/checkpoint_2.safetensors", "image.png"]
 
 
 def test_a_cancel_that_comes_while_the_file_is_published_wins(bench: "Bench", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_a_lost_lease_publishes_nothing_and_leaves_the_new_attempt_alone(
     assert bench.job(job_id).status is JobStatus.RUNNING
     assert bench.run(taken[0]) == "succeeded"
     assert bench.outcomes(job_id) == ["expired", "succeeded"]
-    assert bench.files(job_id) == ["2/thumbnail.jpg", "2/video.mp4", "image.png"]
+    assert bench.files(job_id) == ["2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png"]
 
 
 def test_what_a_killed_attempt_left_behind_goes_with_the_next(bench: "Bench", tmp_path: "Path") -> None:
@@ -170,4 +170,4 @@ def test_what_a_killed_attempt_left_behind_goes_with_the_next(bench: "Bench", tm
     bench.scheduler.blobs.put_file(f"jobs/{job_id}/{killed.fence}/video.mp4", tmp_path / "half")
     bench.scheduler.leases.release(killed)
     assert bench.run(bench.claim()) == "succeeded"
-    assert bench.files(job_id) == ["2/thumbnail.jpg", "2/video.mp4", "image.png"]
+    assert bench.files(job_id) == ["2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png"]
