@@ -31,6 +31,8 @@ _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
 _METADATA = TypeAdapter(dict[str, str])
 _INTEGERS = frozenset({"width", "height", "num_frames", "num_inference_steps", "target_fps", "seed"})
 _NUMBERS = frozenset({"guidance_scale", "priority"})
+_BOOLEANS = frozenset({"allow_int8"})
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,10 @@ def _form_value(name: str, text: str) -> Any:
         if not _NUMBER.fullmatch(text):
             raise invalid(name, "float_parsing", f"must be a finite number, not {text[:40]!r}")
         return float(text)
+    if name in _BOOLEANS:
+        if text not in _TRUTH:
+            raise invalid(name, "bool_parsing", f"must be true or false, not {text[:40]!r}")
+        return _TRUTH[text]
     if name == "metadata":
         return _metadata(text)
     return text

@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app import schemas as api
-from scheduler import catalog, placement, rank
+from scheduler import catalog, placement
 from scheduler.control import QueueState
 from scheduler.drains import DrainPreview
 from scheduler.events import Event
 from scheduler.explain import QueueInfo
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
-from scheduler.params import VideoParams
-from scheduler.placement import Offer
-from scheduler.records import Drain, Gpu, Job, OpenLease, Progress, Reservation, ServedModel
+from scheduler.params import PRESETS
+from scheduler.presets import DESCRIPTIONS
+from scheduler.records import Drain, Gpu, Job, OpenLease, Progress, Reservation, ServedModel, Worker
 from scheduler.states import JobStatus
 
 _LAST_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()  # a long queue of slow jobs may reach beyond
@@ -45,13 +45,15 @@ def job(record: Job, queue: QueueInfo | None, base_url: str) -> api.Job:
         params=api.JobParams(**record.params.to_dict()),
         priority=record.priority,
         metadata=dict(record.metadata),
-        estimate=_estimate(record.footprint, record.weight),
+        estimate=estimate(record.footprint, record.weight, record.plan_reason),
         queue=_queue(queue) if queue else None,
         attempts=record.attempts,
         max_attempts=record.max_attempts,
         cancel_requested=record.cancel_requested,
         gpu=record.gpu_id if ended_or_running else None,
-        resumed_from_step=None,
+        resumed_from_step=record.resumed_from_step,
+        checkpoint_step=record.checkpoint_step,
+        notices=[api.Notice(at=time_text(one.at), code=one.code, message=one.message) for one in record.notices],
         measured=_measured(record) if record.status.ended else None,
         error=api.Failure(code=record.error.code, message=record.error.message) if record.error else None,
         video=_video(record, base_url),
@@ -63,7 +65,7 @@ def job(record: Job, queue: QueueInfo | None, base_url: str) -> api.Job:
 
 
 def model(served: ServedModel) -> api.Model:
-    """Return a served model with its limits and defaults."""
+    """Return a served model with its limits, defaults and presets."""
     architecture = catalog.architecture(served.architecture)
     limits = {field.name: getattr(architecture.limits, field.name) for field in fields(architecture.limits)}
     defaults = architecture.defaults.to_dict()
@@ -79,6 +81,8 @@ def model(served: ServedModel) -> api.Model:
             for name, one in limits.items()
         },
         defaults=defaults,
+        presets=[api.Preset(name=name, description=DESCRIPTIONS[name]) for name in PRESETS],
+        held=served.held,
     )
 
 
@@ -90,7 +94,7 @@ def gpu(record: Gpu, preview: DrainPreview | None = None) -> api.Gpu:
         name=record.info.name,
         kind=record.info.kind,
         model=record.info.model,
-        plan=record.info.plan,
+        plans=list(record.info.plans),
         state=record.state,
         reason=record.reason,
         actor=record.actor,
@@ -100,10 +104,7 @@ def gpu(record: Gpu, preview: DrainPreview | None = None) -> api.Gpu:
         memory=_memory(record),
         utilization_percent=record.sample.utilization_percent,
         temperature_celsius=record.sample.temperature_celsius,
-        workers=[
-            api.GpuWorker(id=w.id, pid=w.pid, model=w.model, resident_bytes=w.resident_bytes, ready=w.ready)
-            for w in record.workers
-        ],
+        workers=[_worker(worker) for worker in record.workers],
         leases=[_lease(lease) for lease in record.leases],
         drain=_drain(record.drain) if record.drain else None,
         reservation=_reservation(record.reservation) if record.reservation else None,
@@ -111,36 +112,10 @@ def gpu(record: Gpu, preview: DrainPreview | None = None) -> api.Gpu:
     )
 
 
-def estimate(
-    served: ServedModel, params: VideoParams, priority: float, offers: list[Offer], class_bytes: int
-) -> api.JobEstimate:
-    """Return what a job would need on each GPU; `offers` must not be empty."""
-    gpus = [_gpu_estimate(offer, priority, class_bytes) for offer in offers]
-    fitting = [one for one in gpus if one.fits]
-    return api.JobEstimate(
-        model=served.id,
-        params=params.to_dict(),
-        priority=priority,
-        fits=bool(fitting),
-        estimate=min(fitting, key=lambda one: one.estimate.seconds).estimate if fitting else None,
-        gpus=gpus,
-    )
-
-
-def _gpu_estimate(offer: Offer, priority: float, class_bytes: int) -> api.GpuEstimate:
-    need = offer.footprint
-    fits = placement.fits(offer, class_bytes)
-    return api.GpuEstimate(
-        gpu=offer.gpu.info.id,
-        name=offer.gpu.info.name,
-        state=offer.gpu.state,
-        online=offer.gpu.online,
-        fits=fits,
-        reason=None if fits else placement.too_large(offer, class_bytes),
-        capacity_bytes=offer.capacity_bytes,
-        model_bytes=need.model_bytes,
-        working_bytes=need.working_bytes,
-        estimate=_estimate(need, rank.weight(need.seconds, need.vram_bytes, priority)),
+def estimate(need: Footprint, weight: float, plan_reason: str) -> api.Estimate:
+    """Return a prediction, with why its plan was chosen."""
+    return api.Estimate(
+        vram_bytes=need.vram_bytes, seconds=need.seconds, weight=weight, plan=need.plan, plan_reason=plan_reason
     )
 
 
@@ -151,10 +126,6 @@ def _plain(number: float) -> int | float:
 
 def _maybe_time(seconds: float | None) -> str | None:
     return None if seconds is None else time_text(seconds)
-
-
-def _estimate(need: Footprint, weight: float) -> api.Estimate:
-    return api.Estimate(vram_bytes=need.vram_bytes, seconds=need.seconds, weight=weight, plan=need.plan)
 
 
 def _queue(info: QueueInfo) -> api.QueueState:
@@ -196,12 +167,19 @@ def _job_progress(record: Job) -> api.Progress:
 
 
 def _measured(record: Job) -> api.MeasuredUse | None:
-    if record.measured is None or record.started_at is None:
+    used = record.measured
+    if used is None or record.started_at is None:
         return None
     return api.MeasuredUse(
-        vram_peak_bytes=record.measured.vram_peak_bytes,
-        run_seconds=record.measured.run_seconds,
+        vram_peak_bytes=used.vram_peak_bytes,
+        working_peak_bytes=used.working_peak_bytes,
+        run_seconds=used.run_seconds,
         queue_seconds=record.started_at - record.created_at,
+        stage_seconds=dict(used.stage_seconds) or None,
+        steps=used.steps,
+        step_seconds=used.step_seconds,
+        sharing=used.sharing,
+        energy_joules=used.energy_joules,
         cost=None,
     )
 
@@ -213,6 +191,7 @@ def _video(record: Job, base_url: str) -> api.Video | None:
     return api.Video(
         url=f"{base_url}/v1/jobs/{record.id}/video",
         thumbnail_url=f"{base_url}/v1/jobs/{record.id}/thumbnail",
+        preview_url=f"{base_url}/v1/jobs/{record.id}/preview" if result.preview_key else None,
         bytes=result.bytes,
         sha256=result.sha256,
         num_frames=result.num_frames,
@@ -239,10 +218,22 @@ def _memory(record: Gpu) -> api.GpuMemory:
     )
 
 
+def _worker(worker: Worker) -> api.GpuWorker:
+    return api.GpuWorker(
+        id=worker.id,
+        pid=worker.pid,
+        model=worker.model,
+        plan=worker.plan,
+        resident_bytes=worker.resident_bytes,
+        ready=worker.ready,
+    )
+
+
 def _lease(lease: OpenLease) -> api.GpuLease:
     return api.GpuLease(
         job_id=lease.job_id,
         worker_id=lease.worker_id,
+        lane=lease.lane,
         reserved_bytes=lease.reserved_bytes,
         started_at=time_text(lease.started_at),
         predicted_seconds=lease.predicted_seconds,

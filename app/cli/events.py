@@ -21,9 +21,9 @@ def events(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Show what happened to jobs, GPUs and the queue, oldest first.
+    """Show what happened to jobs, GPUs, models and the queue, oldest first.
 
-    A line has the time, what happened to which job or GPU, who asked for it, and more. --json prints a line for each.
+    A line has the time, what happened to what, who asked for it, and more. --json prints a line for each.
     """
     with session(url, as_json=as_json) as client:
         try:

@@ -32,6 +32,11 @@ def age(created_at: str, now: datetime | None = None) -> str:
     return f"{seconds:.0f}s"
 
 
+def energy(joules: float) -> str:
+    """Return joules as J or kJ."""
+    return f"{joules / 1000:.1f} kJ" if joules >= 1000 else f"{joules:.0f} J"
+
+
 def percent(fraction: float) -> str:
     """Return a fraction as whole percent; 100 % only when all is done."""
     return f"{int(fraction * 100)}%"

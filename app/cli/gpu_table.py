@@ -32,7 +32,8 @@ def _block(gpu: Mapping[str, Any]) -> "list[Text]":
     state = Text("  state   ").append(clean(gpu["state"]), style=_STATE_STYLES.get(gpu["state"], ""))
     state.append("" if gpu["online"] else ", offline", style="red")
     state.append(f": {clean(gpu['reason'])}" if gpu["reason"] else "")
-    lines = _drain(gpu["drain"]) if gpu.get("drain") else []
+    lines = [f"plans   {', '.join(gpu['plans'])}"] if gpu.get("plans") else []
+    lines += _drain(gpu["drain"]) if gpu.get("drain") else []
     lines += [_memory(gpu), _load(gpu)]
     lines += [_worker(worker) for worker in gpu["workers"]] or ["worker  none"]
     lines += [_lease(lease) for lease in gpu["leases"]]
@@ -54,7 +55,9 @@ def show_preview(gpus: Iterable[Mapping[str, Any]]) -> None:
             out.print(line, soft_wrap=True)
             requeued = requeued or job["ending"] != "finishes"
     if requeued:
-        out.print("Released and killed jobs go back to the queue and start anew; it costs them no attempt.")
+        out.print(
+            "Released and killed jobs go back to the queue, and go on from a checkpoint; it costs them no attempt."
+        )
 
 
 def _drain(drain: Mapping[str, Any]) -> list[str]:
@@ -102,7 +105,8 @@ def _load(gpu: Mapping[str, Any]) -> str:
 
 
 def _worker(worker: Mapping[str, Any]) -> str:
-    return f"worker  pid {worker['pid']}, {worker['model']}{'' if worker['ready'] else ', loading'}"
+    state = (worker.get("plan") or "weights unloaded") if worker["ready"] else "loading"
+    return f"worker  pid {worker['pid']}, {worker['model']}, {state}"
 
 
 def _lease(lease: Mapping[str, Any]) -> str:

@@ -63,8 +63,8 @@ def drain(
 ) -> None:
     """Give GPUs no new jobs and let them empty: all of them, or none where one is not known.
 
-    A job that is stopped, or whose process is killed, goes back to the queue and costs it no attempt. Workers write no
-    checkpoints yet, so it starts anew on another GPU; a dry run says how many seconds that would lose. Draining again
+    A job that is stopped, or whose process is killed, goes back to the queue; that costs it no attempt. It goes on from
+    its last checkpoint, on another GPU too, and a dry run says how many seconds of work would be lost. Draining again
     replaces all that was said before.
     """
     if reason is None and not dry_run:

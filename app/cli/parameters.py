@@ -7,9 +7,10 @@ from typing import Any, get_type_hints
 
 import typer
 
-_TEXT = frozenset({"preset", "model", "webhook_url"})
+_TEXT = frozenset({"model", "webhook_url"})
 _NUMBERS = {"priority": float}
 _JSON = frozenset({"metadata"})
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}  # as a form spells it
 
 
 def parse(settings: Iterable[str]) -> dict[str, Any]:
@@ -31,6 +32,8 @@ def _value(name: str, text: str) -> Any:
     from scheduler.params import VideoParams
 
     kind = {**get_type_hints(VideoParams), **_NUMBERS}.get(name)
+    if kind is bool:
+        return _boolean(name, text)
     if kind in (int, float):
         return _number(name, text, kind)
     if name in _JSON:
@@ -52,6 +55,12 @@ def _number(name: str, text: str, kind: type[int] | type[float]) -> float:
         wanted = "a whole number" if kind is int else "a number"
         raise typer.BadParameter(f"{name} must be {wanted}, not {text!r}", param_hint="--set")
     return value
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text not in _TRUTH:
+        raise typer.BadParameter(f"{name} must be true or false, not {text!r}", param_hint="--set")
+    return _TRUTH[text]
 
 
 def _object(name: str, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The operator's commands for the queue: queue, prioritize."""
+"""The operator's commands for the queue: queue, prioritize, preempt."""
 
 import math
 import sys
@@ -68,6 +68,24 @@ def prioritize(
             print_json(job)
         else:
             typer.echo(clean(f"{job['id']}  priority {job['priority']:g}, {line(job)}"))
+
+
+def preempt(
+    job_id: JobId,
+    reason: Annotated[str | None, typer.Option(help="Why, for the log of events.")] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a running job at its next step and put it back into the queue.
+
+    That costs the job no attempt, and it goes on from there when its turn comes again; see also reelq prioritize.
+    """
+    with session(url, as_json=as_json) as client:
+        job = client.preempt(job_id, reason)
+        if as_json:
+            print_json(job)
+        else:
+            typer.echo(clean(f"{job['id']}  {line(job)}; stops at its next step"))
 
 
 def show_queue(queue: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import events, gpus, jobs, queue, serving, videos
+from app.cli import events, gpus, jobs, models, queue, serving, videos
 from app.cli.console import EXIT_CODES
 from app.cli.session import AsJson
 
@@ -28,7 +28,7 @@ def build() -> typer.Typer:
         "Run the service": (serving.up, serving.serve),
         "Make videos": (videos.submit, jobs.status, jobs.jobs, jobs.cancel, videos.download, jobs.estimate),
         "Operate GPUs": (gpus.gpus, gpus.drain, gpus.resume, events.events),
-        "Operate the queue": (queue.queue, queue.prioritize),
+        "Operate the queue": (queue.queue, queue.prioritize, queue.preempt, models.models),
         "About": (version,),
     }.items():
         for command in commands:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.cli.console import clean, console, optional
-from app.cli.formats import age, duration, percent, size
+from app.cli.formats import age, duration, energy, percent, size
 from app.cli.wording import fraction, headline, note, outlook, place, steps
 
 _COLUMNS = ("id", "status", "progress", "model", "video", "age")
@@ -40,8 +40,11 @@ def show_job(job: Mapping[str, Any]) -> None:
         **outlook(job),
         "model": job["model"],
         "prompt": job["prompt"],
-        "video": f"{_video(params)}, {params['num_inference_steps']} steps, seed {params['seed']}",
+        "video": f"{_video(params)}, {params['num_inference_steps']} steps, seed {params['seed']}{_choices(params)}",
+        "plan": _plan(job["estimate"]),
         "gpu": job["gpu"],
+        "checkpoint": optional(job.get("checkpoint_step"), lambda step: f"at step {step}", ""),
+        "notices": [f"{one['message']} ({one['code']}, {age(one['at'])} ago)" for one in job.get("notices", ())],
         "created": f"{job['created_at']} ({age(job['created_at'])} ago)",
         **_result(job),
     }
@@ -49,31 +52,34 @@ def show_job(job: Mapping[str, Any]) -> None:
 
 
 def show_estimate(estimate: Mapping[str, Any]) -> None:
-    """Print an estimate: what the job needs where it runs fastest, then each GPU with whether it fits."""
+    """Print an estimate: what the job would be submitted with, then each GPU and plan with whether it fits."""
     params = estimate["params"]
     need = estimate["estimate"]
     show_rows(
         {
             "model": estimate["model"],
-            "video": f"{_video(params)}, {params['num_inference_steps']} steps",
-            **(_need(need) if need else {"fits": "no GPU could ever run it"}),
+            "video": f"{_video(params)}, {params['num_inference_steps']} steps{_choices(params)}",
+            **(_need(need) if need else {"fits": f"nowhere: {estimate['reason']}"}),
         }
     )
     out = console(sys.stdout)
-    out.print()
     for gpu in estimate["gpus"]:
         offline = "" if gpu["online"] else ", offline"
-        verdict = f"fits, {duration(gpu['estimate']['seconds'])}" if gpu["fits"] else f"does not fit: {gpu['reason']}"
-        out.print(clean(f"{gpu['gpu']}  {gpu['name']} ({gpu['state']}{offline}): {verdict}"), soft_wrap=True)
+        out.print()
+        out.print(clean(f"{gpu['gpu']}  {gpu['name']} ({gpu['state']}{offline})"), soft_wrap=True)
+        width = max(len(plan["plan"]) for plan in gpu["plans"])
+        for plan in gpu["plans"]:
+            out.print(clean(f"  {plan['plan']:<{width}}  {_verdict(plan)}"), soft_wrap=True)
 
 
 def show_rows(rows: Mapping[str, Any]) -> None:
-    """Print names and values in two columns; empty values are left out."""
+    """Print names and values in two columns, a list in several lines; empty values are left out."""
     out = console(sys.stdout)
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        if value not in (None, ""):
-            out.print(f"{name:<{width}}  {clean(value)}".rstrip(), soft_wrap=True)
+    shown = {name: value for name, value in rows.items() if value not in (None, "", [])}
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        for index, part in enumerate(value if isinstance(value, list) else [value]):
+            out.print(f"{'' if index else name:<{width}}  {clean(part)}".rstrip(), soft_wrap=True)
 
 
 def _cells(job: Mapping[str, Any]) -> list[str]:
@@ -95,12 +101,31 @@ def _video(params: Mapping[str, Any]) -> str:
     return f"{params['num_frames']} frames {params['width']}x{params['height']}"
 
 
+def _choices(params: Mapping[str, Any]) -> str:
+    """What the caller has allowed that changes pixels."""
+    preset = params.get("preset", "standard")
+    return ("" if preset == "standard" else f", preset {preset}") + (
+        ", int8 allowed" if params.get("allow_int8") else ""
+    )
+
+
+def _plan(need: Mapping[str, Any]) -> str:
+    reason = need.get("plan_reason")
+    return f"{need['plan']} ({reason})" if reason else str(need["plan"])
+
+
+def _verdict(plan: Mapping[str, Any]) -> str:
+    if not plan["fits"]:
+        return f"does not fit: {plan['reason']}"
+    return f"fits: {size(plan['vram_bytes'])}, {duration(plan['seconds'])} ({plan['basis']})"
+
+
 def _need(need: Mapping[str, Any]) -> dict[str, str]:
     return {
         "memory": size(need["vram_bytes"]),
         "time": duration(need["seconds"]),
         "weight": f"{need['weight']:.4g}",
-        "plan": need["plan"],
+        "plan": _plan(need),
     }
 
 
@@ -114,11 +139,14 @@ def _progress(job: Mapping[str, Any]) -> str:
 
 def _result(job: Mapping[str, Any]) -> dict[str, Any]:
     video, measured = job["video"], job["measured"] or {}
-    if not video:
-        return {}
-    return {
+    used = {
         "ran": optional(measured.get("run_seconds"), duration, ""),
         "peak": optional(measured.get("vram_peak_bytes"), size, ""),
+        "energy": optional(measured.get("energy_joules"), energy, ""),
+    }
+    if not video:
+        return used
+    return used | {
         "file": f"{size(video['bytes'])}, {video['duration_seconds']:.1f} s at {video['fps']} frames per second",
         "sha256": video["sha256"],
         "url": video["url"],

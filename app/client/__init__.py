@@ -9,7 +9,7 @@ with Client("http://127.0.0.1:8000") as client:
 from app.client.errors import ApiError, ClientError, DownloadCorrupt, ServerUnreachable, WaitTimeout
 from app.client.http import DEFAULT_URL, Client
 from app.client.retry import Retry
-from app.client.types import Event, Gpu, Job, Page
+from app.client.types import Event, Gpu, Job, Model, Page
 from app.client.waiting import Polled
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "Gpu",
     "Job",
+    "Model",
     "Page",
     "Polled",
     "Retry",

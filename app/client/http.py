@@ -16,7 +16,7 @@ from app.client.events import stream
 from app.client.fields import form, route, upload
 from app.client.retry import ONCE, Retry
 from app.client.transport import Transport, json_of
-from app.client.types import Event, Gpu, Job, JobEstimate, Page, QueueStatus
+from app.client.types import Event, Gpu, Job, JobEstimate, Model, Page, QueueStatus
 from app.client.waiting import Polled, follow, poll
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -120,7 +120,7 @@ class Client:
         return job
 
     def models(self) -> Page:
-        """Return the models that workers serve, with their limits and presets."""
+        """Return the models that workers serve, with their limits and presets, and why they are held where they are."""
         return self._page("/v1/models")
 
     def estimate(self, **params: Any) -> JobEstimate:
@@ -180,6 +180,20 @@ class Client:
     def prioritize(self, job_id: str, priority: float) -> Job:
         """Give a queued job another priority, and return it."""
         return cast("Job", self._json("PATCH", route("admin/jobs", job_id), retry=ONCE, json={"priority": priority}))
+
+    def preempt(self, job_id: str, reason: str | None = None) -> Job:
+        """Ask for a running job back and return it: it stops at its next step, and goes on from there later."""
+        body = _known({"reason": reason})
+        return cast("Job", self._json("POST", route("admin/jobs", job_id, "preempt"), retry=ONCE, json=body))
+
+    def hold_model(self, model: str, reason: str) -> Model:
+        """Let no queued job of a model start, and return the model; running jobs go on."""
+        body = {"reason": reason}
+        return cast("Model", self._json("POST", route("admin/models", model, "hold"), retry=ONCE, json=body))
+
+    def release_model(self, model: str) -> Model:
+        """Let the jobs of a held model start again, and return the model."""
+        return cast("Model", self._json("POST", route("admin/models", model, "release"), retry=ONCE))
 
     def ready(self) -> bool:
         """Tell whether the server says that it can serve; raises `ServerUnreachable` where nothing answers."""

@@ -23,6 +23,8 @@ class Params(TypedDict):
     target_fps: int
     seed: int
     negative_prompt: str | None
+    preset: str
+    allow_int8: bool
 
 
 class Wait(TypedDict):
@@ -66,15 +68,30 @@ class Estimate(TypedDict):
     seconds: float
     weight: float
     plan: str
+    plan_reason: str
 
 
 class Measured(TypedDict):
-    """What a job took."""
+    """What a job took in its last attempt; above 1 `sharing`, peak and seconds are not its alone."""
 
     vram_peak_bytes: int | None
+    working_peak_bytes: int | None
     run_seconds: float
     queue_seconds: float
+    stage_seconds: dict[str, float] | None
+    steps: int | None
+    step_seconds: float | None
+    sharing: int
+    energy_joules: float | None
     cost: float | None
+
+
+class Notice(TypedDict):
+    """Something a job tells beside its state: a stable code and one line."""
+
+    at: str
+    code: str
+    message: str
 
 
 class Video(TypedDict):
@@ -82,6 +99,7 @@ class Video(TypedDict):
 
     url: str
     thumbnail_url: str
+    preview_url: str | None
     bytes: int
     sha256: str
     num_frames: int
@@ -109,6 +127,8 @@ class Job(TypedDict):
     cancel_requested: bool
     gpu: str | None
     resumed_from_step: int | None
+    checkpoint_step: int | None
+    notices: list[Notice]
     measured: Measured | None
     error: Failure | None
     video: Video | None
@@ -119,7 +139,7 @@ class Job(TypedDict):
 
 
 class Event(TypedDict):
-    """Something that happened; `subject` is the id of the job or GPU, or `queue`, and `actor` who asked for it."""
+    """Something that happened; `subject` is the id of a job, GPU or model, or `queue`, and `actor` who asked for it."""
 
     position: int
     object: str
@@ -133,6 +153,7 @@ class Event(TypedDict):
 
 # Larger and still growing objects: read what you know, ignore the rest.
 Gpu = dict[str, Any]
+Model = dict[str, Any]
 JobEstimate = dict[str, Any]
 QueueStatus = dict[str, Any]
 Page = dict[str, Any]  # {"object": "list", "data": […], "has_more": false, "next_cursor": null}

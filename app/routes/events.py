@@ -1,4 +1,4 @@
-"""The log of what happened to jobs, GPUs and the queue."""
+"""The log of what happened to jobs, GPUs, models and the queue."""
 
 from typing import Annotated
 
@@ -20,7 +20,8 @@ def list_events(
     after: Annotated[api.Integer, Query(ge=0, description="A position; 0: from the oldest event that is kept")] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
     subject: Annotated[
-        str | None, Query(pattern=r"^[\x21-\x7e]{1,200}$", description="Only events of this job or GPU, or of `queue`")
+        str | None,
+        Query(pattern=r"^[\x21-\x7e]{1,200}$", description="Only events of this job, GPU or model, or of `queue`"),
     ] = None,
 ) -> api.Page[api.Event]:
     """Return a page of events. `next_cursor` is never null: it is the `after` with which to go on, now or later.

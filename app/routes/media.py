@@ -1,6 +1,5 @@
-"""Videos and thumbnails: streamed from the blob store, in ranges where asked."""
+"""Videos, thumbnails and previews: streamed from the blob store, in ranges where asked."""
 
-import mimetypes
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +21,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 _MEDIA_POLICY = (
     "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 )
+_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".webp": "image/webp"}
 _PARTS: dict[int | str, dict[str, Any]] = {
     206: {"description": "The range asked for"},
     304: {"description": "As it was (If-None-Match)"},
@@ -55,6 +55,21 @@ def get_thumbnail(job_id: str, request: Request, context: Shared) -> Response:
     return _send(context, request, result.thumbnail_key, tag=f"{result.sha256}-thumbnail", name=job_id)
 
 
+@router.head("/preview", include_in_schema=False)
+@router.get(
+    "/preview",
+    summary="Download the preview",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"image/webp": {}}}, **_PARTS, **problems(404, 410, 416, 503)},
+)
+def get_preview(job_id: str, request: Request, context: Shared) -> Response:
+    """Return a small animated WebP of the finished video."""
+    result = _result(context, job_id)
+    if result.preview_key is None:
+        raise RequestError(404, "no_preview", f"job {job_id} was made without a preview")
+    return _send(context, request, result.preview_key, tag=f"{result.sha256}-preview", name=job_id)
+
+
 def _result(context: Context, job_id: str) -> Result:
     if not is_id(job_id):
         raise NotFound(f"no job {job_id[:80]}")
@@ -80,7 +95,7 @@ def _send(context: Context, request: Request, key: str, *, tag: str, name: str) 
         "Cache-Control": "private, no-cache",
         "Content-Disposition": f'inline; filename="{name}{suffix}"',
         "Content-Security-Policy": _MEDIA_POLICY,
-        "Content-Type": mimetypes.types_map.get(suffix, "application/octet-stream"),
+        "Content-Type": _TYPES[suffix],
     }
     if not none_match(request.headers.get("If-None-Match"), etag):
         return Response(status_code=304, headers=headers)

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app import schemas as api
 from app import views
 from app.context import Shared
+from app.estimates import Inquiry
 from app.openapi import problems
 from app.submission import resolve
 from scheduler.errors import NoModel
@@ -24,8 +25,9 @@ def list_models(context: Shared) -> api.Page[api.Model]:
 
 @router.post("/estimates", summary="Estimate a job without submitting it", responses=problems(403, 413, 422, 503))
 def estimate_job(asked: api.EstimateRequest, context: Shared) -> api.JobEstimate:
-    """Return the memory, seconds and weight of a job with these parameters, and where it fits or why not."""
+    """Return the memory, seconds, weight and plan of a job with these parameters, and where it fits or why not."""
     served, params = resolve(context, asked)
     offers = context.scheduler.queue.quote(served.id, params)
     class_bytes = context.settings.memory_class_bytes
-    return views.estimate(served, params, asked.priority, offers, class_bytes)
+    predictor = context.scheduler.footprints.current()
+    return Inquiry(served, params, asked.priority, class_bytes, predictor).answer(offers)

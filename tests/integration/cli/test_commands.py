@@ -4,19 +4,10 @@ import json
 
 import pytest
 
-from tests.support.api_objects import JOB_ID, make_gpu, make_job, make_page
+from tests.support.api_objects import JOB_ID, make_estimate, make_gpu, make_job, make_model, make_page
 from tests.support.scripted_api import Answer
 
 GPU_ID = make_gpu()["id"]
-ESTIMATE = {
-    "object": "estimate",
-    "model": "ali-vilab/i2vgen-xl",
-    "params": make_job()["params"],
-    "priority": 1.0,
-    "fits": True,
-    "estimate": {"vram_bytes": 9 * 2**30, "seconds": 71.0, "weight": 7.9, "plan": "fp16"},
-    "gpus": [],
-}
 
 
 @pytest.fixture
@@ -26,10 +17,14 @@ def answering(api):
     api.on("GET", "/v1/jobs", Answer(make_page(make_job(), make_job("failed"))))
     api.on("GET", f"/v1/jobs/{JOB_ID}", job)
     api.on("POST", f"/v1/jobs/{JOB_ID}/cancel", job)
-    api.on("POST", "/v1/estimates", Answer(ESTIMATE))
+    api.on("POST", "/v1/estimates", Answer(make_estimate()))
     api.on("GET", "/v1/admin/gpus", Answer(make_page(make_gpu())))
     api.on("POST", f"/v1/admin/gpus/{GPU_ID}/drain", gpu)
     api.on("POST", f"/v1/admin/gpus/{GPU_ID}/resume", gpu)
+    api.on("GET", "/v1/models", Answer(make_page(make_model())))
+    api.on("POST", "/v1/admin/models/ali-vilab%2Fi2vgen-xl/hold", Answer(make_model(held="its numbers are bad")))
+    api.on("POST", "/v1/admin/models/ali-vilab%2Fi2vgen-xl/release", Answer(make_model()))
+    api.on("POST", f"/v1/admin/jobs/{JOB_ID}/preempt", Answer(make_job("running")))
     return api
 
 
@@ -43,6 +38,18 @@ def answering(api):
         (["gpus"], "GET /v1/admin/gpus", "denoising 42% step 21/50"),
         (["drain", GPU_ID, "--reason", "fan is loud"], f"POST /v1/admin/gpus/{GPU_ID}/drain", "draining: fan is loud"),
         (["resume", GPU_ID], f"POST /v1/admin/gpus/{GPU_ID}/resume", "draining"),
+        (["preempt", JOB_ID], f"POST /v1/admin/jobs/{JOB_ID}/preempt", "step 4/10; stops at its next step"),
+        (["models"], "GET /v1/models", "fast: An approximation."),
+        (
+            ["models", "hold", "ali-vilab/i2vgen-xl", "--reason", "its numbers are bad"],
+            "POST /v1/admin/models/ali-vilab%2Fi2vgen-xl/hold",
+            "held    its numbers are bad",
+        ),
+        (
+            ["models", "release", "ali-vilab/i2vgen-xl"],
+            "POST /v1/admin/models/ali-vilab%2Fi2vgen-xl/release",
+            "presets standard",
+        ),
     ],
 )
 def test_a_command_asks_and_shows(reelq, answering, arguments, target, words):
@@ -61,6 +68,22 @@ def test_estimates_send_numbers_as_numbers(reelq, answering):
     reelq("estimate", "--set", "width=512", "--set", "guidance_scale=7", "--set", "later=1", "--model", "9")
     ((_, _, body),) = answering.requests
     assert json.loads(body) == {"width": 512, "guidance_scale": 7.0, "later": 1, "model": "9"}
+
+
+def test_choices_of_the_caller_are_sent(reelq, api, image):
+    api.job(make_job())
+    assert reelq("submit", str(image), "waves", "--set", "preset=fast", "--set", "allow_int8=1").returncode == 0
+    ((_, _, body),) = api.requests
+    for name, value in ((b"preset", b"fast"), (b"allow_int8", b"true")):
+        assert b'name="%s"\r\n\r\n%s\r\n' % (name, value) in body
+
+
+@pytest.mark.parametrize(
+    "arguments", [["hold", "m"], ["release", "m", "--reason", "a"], ["hold", "--reason", "a"], ["--reason", "a"]]
+)
+def test_half_an_order_about_models_asks_nothing(reelq, answering, arguments):
+    assert reelq("models", *arguments).returncode == 2
+    assert answering.requests == []
 
 
 def test_drain_sends_its_reason(reelq, answering):
@@ -127,10 +150,11 @@ def test_download(reelq, api, finished, video, tmp_path):
     assert (tmp_path / f"{JOB_ID}.mp4").read_bytes() == video
 
 
-@pytest.mark.parametrize(("command", "words"), [("jobs", "no jobs"), ("gpus", "no GPU")])
+@pytest.mark.parametrize(("command", "words"), [("jobs", "no jobs"), ("gpus", "no GPU"), ("models", "no model")])
 def test_an_empty_list_says_so_on_stderr(reelq, api, command, words):
     api.on("GET", "/v1/jobs", Answer(make_page()))
     api.on("GET", "/v1/admin/gpus", Answer(make_page()))
+    api.on("GET", "/v1/models", Answer(make_page()))
     done = reelq(command)
     assert (done.returncode, done.stdout) == (0, "")
     assert words in done.stderr

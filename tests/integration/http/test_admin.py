@@ -35,8 +35,9 @@ async def test_a_gpu_shows_its_ledger_worker_and_job(site: Site) -> None:
     assert (gpu["utilization_percent"], gpu["temperature_celsius"]) == (97.0, 66.0)
     (worker,) = gpu["workers"]
     assert (worker["ready"], worker["resident_bytes"]) == (True, 6 * GIB)
+    assert gpu["plans"] == ["fp16"]
     (open_lease,) = gpu["leases"]
-    assert (open_lease["job_id"], open_lease["stage"]) == (job_id, "denoising")
+    assert (open_lease["job_id"], open_lease["lane"], open_lease["stage"]) == (job_id, 0, "denoising")
     assert open_lease["progress"] == {"fraction": 0.5, "step": 25, "steps": 50}
     assert (open_lease["predicted_seconds"] > 0, open_lease["release_requested"]) == (True, False)
     assert (gpu["drain"], gpu["reservation"], gpu["preview"]) == (None, None, None)

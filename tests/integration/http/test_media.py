@@ -82,9 +82,27 @@ async def test_the_thumbnail(site: Site) -> None:
     assert answer.headers["etag"] != ETAG
 
 
+async def test_the_preview(site: Site) -> None:
+    job = (await site.client.get(f"/v1/jobs/{await site.succeeded()}")).json()
+    answer = await site.client.get(job["video"]["preview_url"])
+    assert Image.open(io.BytesIO(answer.content)).format == "WEBP"
+    assert answer.headers["content-type"] == "image/webp"
+    assert answer.headers["content-disposition"] == f'inline; filename="{job["id"]}.webp"'
+    assert answer.headers["etag"] == f'"{SHA256}-preview"'
+    head = await site.client.head(job["video"]["preview_url"])
+    assert (head.content, int(head.headers["content-length"])) == (b"", len(answer.content))
+
+
+async def test_a_video_of_an_older_version_has_no_preview(site: Site) -> None:
+    job_id = (await site.submit())["id"]
+    site.finish(site.gpu.must_claim(), with_preview=False)
+    assert (await site.client.get(f"/v1/jobs/{job_id}")).json()["video"]["preview_url"] is None
+    check_problem(await site.client.get(f"/v1/jobs/{job_id}/preview"), 404, "no_preview", job_id)
+
+
 async def test_before_the_end_there_is_no_video(site: Site) -> None:
     job_id = (await site.submit())["id"]
-    for name in ("video", "thumbnail"):
+    for name in ("video", "thumbnail", "preview"):
         check_problem(await site.client.get(f"/v1/jobs/{job_id}/{name}"), 404, "video_not_ready", "queued")
     await site.client.post(f"/v1/jobs/{job_id}/cancel")
     check_problem(await get(site, job_id), 404, "no_video", "cancelled")

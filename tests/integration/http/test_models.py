@@ -17,6 +17,9 @@ async def test_models_have_openais_shape_and_their_limits(site: Site) -> None:
     assert model["limits"]["num_frames"] == {"minimum": 2, "maximum": 64, "multiple_of": 1}
     assert model["defaults"]["num_inference_steps"] == 50
     assert model["defaults"]["seed"] is None
+    assert (model["defaults"]["preset"], model["defaults"]["allow_int8"]) == ("standard", False)
+    assert [preset["name"] for preset in model["presets"]] == ["standard", "fast"]
+    assert model["held"] is None
 
 
 async def test_the_tiny_model_says_that_its_output_is_noise(site: Site) -> None:
@@ -39,8 +42,27 @@ async def test_an_estimate_is_what_the_job_would_get(site: Site) -> None:
     assert answer["estimate"] == job["estimate"]
     assert answer["params"]["num_frames"] == 8
     (gpu,) = answer["gpus"]
-    assert (gpu["gpu"], gpu["fits"], gpu["reason"], gpu["estimate"]) == ("GPU-0", True, None, job["estimate"])
-    assert gpu["model_bytes"] + gpu["working_bytes"] == job["estimate"]["vram_bytes"]
+    assert (gpu["gpu"], gpu["fits"], gpu["reason"], gpu["plan"]) == ("GPU-0", True, None, job["estimate"]["plan"])
+    assert (answer["reason"], answer["estimate"]["plan_reason"]) == (None, job["estimate"]["plan_reason"])
+    (plan,) = gpu["plans"]
+    assert (plan["plan"], plan["fits"], plan["reason"]) == (gpu["plan"], True, None)
+    assert plan["model_bytes"] + plan["working_bytes"] == plan["vram_bytes"] == job["estimate"]["vram_bytes"]
+    assert (plan["seconds"], plan["weight"]) == (job["estimate"]["seconds"], job["estimate"]["weight"])
+    assert plan["basis"]
+
+
+async def test_an_estimate_has_every_plan_that_the_job_allows(site: Site) -> None:
+    plans = ("fp16", "fp16-chunked", "fp16-offload", "int8")
+    register_gpu(site.scheduler, "GPU-1", total_bytes=14 * GIB, plans=plans)
+    body = {"width": 1024, "height": 1024, "num_frames": 32}
+    for allowed, expected in ((False, plans[:3]), (True, plans)):
+        answer = (await site.client.post("/v1/estimates", json=body | {"allow_int8": allowed})).json()
+        found = {gpu["gpu"]: gpu for gpu in answer["gpus"]}["GPU-1"]
+        assert tuple(plan["plan"] for plan in found["plans"]) == expected
+        assert found["fits"] is any(plan["fits"] for plan in found["plans"])
+        assert all(("GiB" in (plan["reason"] or "")) is not plan["fits"] for plan in found["plans"])
+    needs = [plan["vram_bytes"] for plan in found["plans"][:3]]
+    assert needs == sorted(needs, reverse=True), "each plan is leaner than the one before"
 
 
 async def test_an_estimate_says_which_gpus_fit(site: Site) -> None:
@@ -59,7 +81,11 @@ async def test_an_estimate_of_what_fits_nowhere_is_an_answer_and_not_an_error(si
     answer = await site.client.post("/v1/estimates", json=body)
     assert answer.status_code == 200
     assert (answer.json()["fits"], answer.json()["estimate"]) == (False, None)
-    assert answer.json()["gpus"][0]["estimate"]["vram_bytes"] > 24 * GIB
+    (gpu,) = answer.json()["gpus"]
+    assert (gpu["fits"], gpu["plan"]) == (False, None)
+    assert gpu["plans"][0]["vram_bytes"] > 24 * GIB
+    assert gpu["reason"] == answer.json()["reason"]
+    assert "GiB" in gpu["reason"]
 
 
 async def test_an_estimate_shows_the_state_of_a_gpu(site: Site) -> None:
@@ -77,6 +103,9 @@ async def test_an_estimate_shows_the_state_of_a_gpu(site: Site) -> None:
         ({"priority": 0}, ("priority", "0.01")),
         ({"image": "x"}, ("image", "not a known field")),
         ({"model": "sora"}, ("model",)),
+        ({"preset": "turbo"}, ("preset", "standard", "fast")),
+        ({"allow_int8": "true"}, ("allow_int8",)),
+        ({"allow_int8": 1}, ("allow_int8",)),
         ({"negative_prompt": "\x00"}, ("negative_prompt", "NUL")),
         ([], ("body",)),
         (None, ("body",)),

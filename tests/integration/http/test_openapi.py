@@ -7,9 +7,10 @@ async def test_every_operation_is_documented(site: Site) -> None:
         operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
     }
     assert set(operations) == {
-        "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "get_video", "get_thumbnail", "list_models",
-        "estimate_job", "list_gpus", "get_gpu", "drain_gpu", "resume_gpu", "drain_gpus", "resume_gpus", "list_events",
-        "get_queue", "pause_queue", "resume_queue", "patch_job", "get_root", "get_health", "get_ready",
+        "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "get_video", "get_thumbnail", "get_preview",
+        "list_models", "estimate_job", "hold_model", "release_model", "preempt_job", "list_gpus", "get_gpu",
+        "drain_gpu", "resume_gpu", "drain_gpus", "resume_gpus", "list_events", "get_queue", "pause_queue",
+        "resume_queue", "patch_job", "get_root", "get_health", "get_ready",
     }  # fmt: skip
     for name, operation in operations.items():
         assert operation["summary"], name
@@ -26,7 +27,7 @@ async def test_a_submission_is_documented_in_both_encodings(site: Site) -> None:
     assert set(content) == {"multipart/form-data", "application/json"}
     for one in content.values():
         assert {"image", "prompt"} <= set(one["schema"]["required"])
-        assert "num_frames" in one["schema"]["properties"]
+        assert {"num_frames", "preset", "allow_int8"} <= set(one["schema"]["properties"])
 
 
 async def test_references_lead_somewhere(site: Site) -> None:

@@ -37,6 +37,7 @@ async def test_a_finished_job_shows_its_video_and_what_it_took(site: Site) -> No
     assert job["video"] == {
         "url": f"{URL}/v1/jobs/{job_id}/video",
         "thumbnail_url": f"{URL}/v1/jobs/{job_id}/thumbnail",
+        "preview_url": f"{URL}/v1/jobs/{job_id}/preview",
         "bytes": len(VIDEO),
         "sha256": SHA256,
         "num_frames": 16,
@@ -47,8 +48,14 @@ async def test_a_finished_job_shows_its_video_and_what_it_took(site: Site) -> No
     assert stored.started_at is not None
     assert job["measured"] == {
         "vram_peak_bytes": 7 * 2**30,
+        "working_peak_bytes": 2**30,
         "run_seconds": 12.5,
         "queue_seconds": stored.started_at - stored.created_at,
+        "stage_seconds": {"denoising": 10.0, "decoding": 2.5},
+        "steps": 50,
+        "step_seconds": 0.2,
+        "sharing": 2,
+        "energy_joules": 3000.0,
         "cost": None,
     }
 

@@ -12,8 +12,8 @@ from tests.support.http import Site, check_problem, picture
 
 KEYS = [
     "id", "object", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata", "estimate",
-    "queue", "attempts", "max_attempts", "cancel_requested", "gpu", "resumed_from_step", "measured", "error", "video",
-    "not_before", "created_at", "started_at", "finished_at",
+    "queue", "attempts", "max_attempts", "cancel_requested", "gpu", "resumed_from_step", "checkpoint_step",
+    "notices", "measured", "error", "video", "not_before", "created_at", "started_at", "finished_at",
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ async def test_what_is_left_out_takes_the_models_defaults_and_a_random_seed(site
     first, second = await site.submit(), await site.submit()
     defaults = {
         "width": 512, "height": 512, "num_frames": 16, "num_inference_steps": 50,
-        "guidance_scale": 9.0, "target_fps": 16, "negative_prompt": None,
+        "guidance_scale": 9.0, "target_fps": 16, "negative_prompt": None, "preset": "standard", "allow_int8": False,
     }  # fmt: skip
     seed = first["params"].pop("seed")
     assert first["params"] == defaults
@@ -76,7 +76,17 @@ async def test_the_estimate_is_the_one_the_job_is_queued_with(site: Site) -> Non
         "seconds": stored.footprint.seconds,
         "weight": stored.weight,
         "plan": "fp16",
+        "plan_reason": "fp16 is the fastest plan, and fits 1 of 1 GPU",
     }
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
+async def test_what_changes_pixels_is_the_callers_choice(site: Site, text: str, value: bool) -> None:
+    form = await site.submit(preset="fast", allow_int8=text)
+    assert (form["params"]["preset"], form["params"]["allow_int8"]) == ("fast", value)
+    body = {"prompt": "a red fox", "image": as_data_uri(picture()), "preset": "fast", "allow_int8": value}
+    answer = await site.client.post("/v1/jobs", json=body)
+    assert {**answer.json()["params"], "seed": 0} == {**form["params"], "seed": 0}
 
 
 async def test_the_worker_sees_an_upright_plain_png(site: Site) -> None:

@@ -6,16 +6,18 @@ from app import views
 from scheduler.explain import Blocker, QueueInfo, WaitReason
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
-from scheduler.params import VideoParams
-from scheduler.records import Job, Progress, ServedModel
+from scheduler.params import PRESETS, VideoParams
+from scheduler.records import Job, Measured, Notice, Progress, Result, ServedModel
 from scheduler.states import JobStatus, Stage
 
 QUEUED = Job(
     id="job_1", tenant="default", model="m", prompt="p", params=VideoParams(512, 512, 16, 50, 9.0, 16, 7),
-    metadata={}, image_key="k", priority=1.0, footprint=Footprint("fp16", 5, 7, 2.5), weight=1.5,
+    metadata={}, image_key="k", priority=1.0, footprint=Footprint("fp16", 5, 7, 2.5), plan_reason="it fits",
+    weight=1.5,
     virtual_at=1_795_000_000.25, rank=0.0, memory_class=1, status=JobStatus.QUEUED, version=(1, 0), progress=None,
     attempts=0, max_attempts=3, not_before=0.0, ready_at=1_795_000_000.25,
-    cancel_requested=False, gpu_id=None, measured=None, error=None, result=None,
+    cancel_requested=False, gpu_id=None, resumed_from_step=None, checkpoint_step=None, notices=(),
+    measured=None, error=None, result=None,
     created_at=1_795_000_000.25, started_at=None, finished_at=None,
 )  # fmt: skip
 BUSY = WaitReason(Blocker.BUSY, "all GPUs are busy", "one is free", {"ahead": 2, "start_at": 1_795_000_000.25})
@@ -46,7 +48,13 @@ def test_a_queued_job() -> None:
         "expected_start": {"p50": "2026-11-18T11:06:40.250000Z", "p90": "2026-11-18T11:06:41.250000Z"},
         "expected_finish": {"p50": "2001-09-09T01:46:40.000000Z", "p90": "9999-12-31T00:00:00.000000Z"},
     }
-    assert job.estimate.model_dump() == {"vram_bytes": 12, "seconds": 2.5, "weight": 1.5, "plan": "fp16"}
+    assert job.estimate.model_dump() == {
+        "vram_bytes": 12,
+        "seconds": 2.5,
+        "weight": 1.5,
+        "plan": "fp16",
+        "plan_reason": "it fits",
+    }
     assert job.params.model_dump() == QUEUED.params.to_dict()
     assert job.created_at == "2026-11-18T11:06:40.250000Z"
 
@@ -84,6 +92,47 @@ def test_a_running_job_shows_its_gpu_and_step() -> None:
     )
     job = views.job(running, None, "")
     assert (job.gpu, job.stage, job.progress.fraction, job.progress.step) == ("GPU-0", "denoising", 0.42, 21)
+
+
+def test_what_a_job_went_on_from_and_has_to_say() -> None:
+    told = (Notice(1_795_000_000.25, "out_of_memory", "goes on from step 12 with plan fp16-chunked"),)
+    job = views.job(replace(QUEUED, resumed_from_step=8, checkpoint_step=12, notices=told), PLACE, "")
+    assert (job.resumed_from_step, job.checkpoint_step) == (8, 12)
+    (notice,) = job.notices
+    assert notice.model_dump() == {
+        "at": "2026-11-18T11:06:40.250000Z",
+        "code": "out_of_memory",
+        "message": "goes on from step 12 with plan fp16-chunked",
+    }
+
+
+def test_what_is_not_known_of_an_attempt_is_null() -> None:
+    ended = replace(
+        QUEUED,
+        status=JobStatus.SUCCEEDED,
+        measured=Measured(vram_peak_bytes=None, run_seconds=3.5),
+        started_at=QUEUED.created_at + 1,
+    )
+    measured = views.job(ended, None, "").measured
+    assert measured is not None
+    known = {name: value for name, value in measured.model_dump().items() if value is not None}
+    assert known == {"run_seconds": 3.5, "queue_seconds": 1.0, "sharing": 1}
+
+
+def test_a_job_without_a_preview_has_no_address_of_one() -> None:
+    result = Result("v", "t", 1, "0" * 64, 512, 512, 16, 8, 2.0)
+    for key, url in ((None, None), ("p", "http://h/v1/jobs/job_1/preview")):
+        ended = replace(QUEUED, status=JobStatus.SUCCEEDED, result=replace(result, preview_key=key))
+        video = views.job(ended, None, "http://h").video
+        assert video is not None
+        assert video.preview_url == url
+
+
+def test_a_model_names_every_preset_and_why_it_is_held() -> None:
+    model = views.model(ServedModel("m", "i2vgen-xl", 1, "f", held="three runs failed"))
+    assert [preset.name for preset in model.presets] == list(PRESETS)
+    assert all(preset.description.endswith(".") for preset in model.presets)
+    assert model.held == "three runs failed"
 
 
 @pytest.mark.parametrize(

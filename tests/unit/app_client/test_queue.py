@@ -1,4 +1,4 @@
-"""What the client sends to look at the queue and to change it."""
+"""What the client sends to look at the queue, and to change it, a job or a model."""
 
 import json
 
@@ -17,6 +17,10 @@ QUEUE = {"object": "queue", "paused": True}
         (lambda c: c.pause_queue("power cut"), "POST", "/v1/admin/queue/pause", {"reason": "power cut"}),
         (lambda c: c.resume_queue(), "POST", "/v1/admin/queue/resume", None),
         (lambda c: c.prioritize("a/b", 2.5), "PATCH", "/v1/admin/jobs/a%2Fb", {"priority": 2.5}),
+        (lambda c: c.preempt("a/b"), "POST", "/v1/admin/jobs/a%2Fb/preempt", {}),
+        (lambda c: c.preempt("j", "a rush"), "POST", "/v1/admin/jobs/j/preempt", {"reason": "a rush"}),
+        (lambda c: c.hold_model("a/b", "bad"), "POST", "/v1/admin/models/a%2Fb/hold", {"reason": "bad"}),
+        (lambda c: c.release_model("a/b"), "POST", "/v1/admin/models/a%2Fb/release", None),
     ],
 )
 def test_what_is_sent(client, server, call, method, target, body):
@@ -28,7 +32,15 @@ def test_what_is_sent(client, server, call, method, target, body):
 
 
 @pytest.mark.parametrize(
-    "call", [lambda c: c.pause_queue("a"), lambda c: c.resume_queue(), lambda c: c.prioritize("j", 2)]
+    "call",
+    [
+        lambda c: c.pause_queue("a"),
+        lambda c: c.resume_queue(),
+        lambda c: c.prioritize("j", 2),
+        lambda c: c.preempt("j"),
+        lambda c: c.hold_model("m", "a"),
+        lambda c: c.release_model("m"),
+    ],
 )
 def test_a_change_is_not_sent_again(client, server, call):
     """Somebody else may have said otherwise meanwhile."""

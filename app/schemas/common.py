@@ -1,0 +1,48 @@
+"""What every body is made of."""
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+# Each model's own limits are narrower and are checked against it; these only keep numbers exact and finite.
+Integer = Annotated[int, Field(ge=-_EXACT, le=_EXACT)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Item = TypeVar("Item")
+
+
+class Request(BaseModel):
+    """A body that must say what it means: no unknown fields, no numbers in quotes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable; what a program should look at")
+    request_id: str | None
+    errors: list[dict[str, str]] | None = Field(None, description="`field` and `message` of each refused field")
+    limit: float | None = Field(None, description="The limit that was exceeded")
+
+
+class Page(BaseModel, Generic[Item]):
+    """A list."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
+class Progress(BaseModel):
+    """How far a job is; `fraction` is of the whole job, `step` of its denoising `steps`."""
+
+    fraction: float
+    step: int
+    steps: int
