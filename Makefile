@@ -7,7 +7,7 @@
 #   TEST_WORKERS    processes that share the tests
 #   PYTEST_ARGS     arguments added to pytest's
 #   CHAOS_ARGS      arguments of the chaos campaign
-#   BENCH_ARGS      arguments of the queue's benchmark
+#   BENCH_ARGS      arguments of a benchmark
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ define install
 	@$(PIP) install -c constraints.txt -e '.[$(2)]'
 endef
 
-.PHONY: help demo serve test chaos bench-queue lint format constraints clean
+.PHONY: help demo serve test chaos bench-queue bench-gpu lint format constraints clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ chaos: $(VENV)/.dev ## kill, stop and restart everything under load, and count w
 
 bench-queue: $(VENV)/.dev ## measure the queue beside other queues, into benchmarks/results (BENCH_ARGS="--quick")
 	@$(BIN)/python -m benchmarks.queue $(BENCH_ARGS)
+
+bench-gpu: $(VENV)/.dev ## measure the GPU worker beside the stock pipeline, into benchmarks/results (BENCH_ARGS="--quick")
+	@$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 lint: $(VENV)/.dev ## formatter, linter, types and the import rule; changes nothing
 	@echo "lint: ruff format --check"

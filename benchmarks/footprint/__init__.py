@@ -1,0 +1,1 @@
+"""Predicted seconds beside those of a public trace."""
