@@ -13,6 +13,7 @@ from scheduler.records import JobError, Progress
 from scheduler.states import Stage
 
 WORKER_HUNG = "worker_hung"
+_ON_GPU = frozenset({Stage.ENCODING, Stage.DENOISING, Stage.DECODING})
 _SILENT_LEASES = 3.0  # lease times of silence after which a process that lives is taken for stuck
 
 
@@ -74,8 +75,8 @@ def why_hung(
 
     It hangs when it has made no progress, or has not given back a job that it was asked for, for as long as
     `Policy.hang_after_seconds` says and `grace_seconds` more. One that still loads may be waiting for another one
-    `beside` it, of its worker and lane, whose progress then counts as its own. An attempt whose lease has run out is
-    lost, not hung.
+    `beside` it, of its worker and lane, whose progress then counts as its own; so does, for one that is on the GPU,
+    that of its worker's others there, which one thread serves. An attempt whose lease has run out is lost, not hung.
     """
     if stint.expires_at < now:
         return None
@@ -92,10 +93,15 @@ def why_hung(
 
 
 def _progress_at(stint: Stint, beside: Iterable[Stint]) -> float:
-    if stint.progress.stage is not Stage.LOADING:
-        return stint.progress_at
-    lane = (each for each in beside if (each.worker_id, each.lane) == (stint.worker_id, stint.lane))
-    return max((each.progress_at for each in lane), default=stint.progress_at)
+    stage = stint.progress.stage
+    own = [each for each in beside if each.worker_id == stint.worker_id]
+    shared = [
+        each.progress_at
+        for each in own
+        if (stage is Stage.LOADING and each.lane == stint.lane)
+        or (stage in _ON_GPU and each.progress.stage in _ON_GPU)
+    ]
+    return max([stint.progress_at, *shared])
 
 
 class WorkerWatch:

@@ -77,8 +77,23 @@ def test_one_that_waits_for_another_of_its_lane_is_as_well_as_that_one() -> None
     assert verdict(stuck) == "no progress for 130 s, limit 120 s, at loading, step 0 of 50"
     assert verdict(replace(running, lane=1)) is not None, "that one does not keep it waiting"
     assert verdict(replace(running, worker_id="worker_2")) is not None
-    begun = replace(waiting, progress=Progress(Stage.ENCODING, 0, 50, 0.0))
-    assert why_hung(begun, POLICY, NOW, LONG_AGO, beside=(begun, running)) is not None, "it has its turn"
+
+
+@pytest.mark.parametrize("stage", [Stage.ENCODING, Stage.DENOISING, Stage.DECODING])
+def test_one_that_the_gpu_lets_wait_is_as_well_as_the_others_there(stage: Stage) -> None:
+    """One thread serves them all: a run that is to go on in another precision waits until the others are done."""
+    waiting = replace(STINT, job_id="job_2", lane=1, progress=Progress(stage, 3, 50, 0.1), progress_at=NOW - 500)
+    running = replace(STINT, progress_at=NOW - 1)
+
+    def verdict(*beside: Stint) -> str | None:
+        return why_hung(waiting, POLICY, NOW, LONG_AGO, beside=(waiting, *beside))
+
+    assert verdict(running) is None
+    assert verdict(replace(running, progress_at=NOW - 130)) is not None
+    assert verdict(replace(running, worker_id="worker_2")) is not None
+    assert verdict(replace(running, progress=Progress(Stage.MUXING, 50, 50, 0.97))) is not None, (
+        "that is another thread"
+    )
 
 
 def test_a_supervisor_looks_at_the_lane_too() -> None:

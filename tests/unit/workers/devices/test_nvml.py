@@ -1,13 +1,11 @@
 """The NVML probe against a fake driver: what it reads, and which state each NVML error becomes."""
 
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pynvml
 import pytest
 
-from tests.support import fake_nvml
 from tests.support.fake_nvml import GIB, FakeGpu
 from workers.devices import (
     DeviceLost,
@@ -20,25 +18,6 @@ from workers.devices import (
 from workers.devices.nvml import kind_of
 
 Configure = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_nvml.build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def configure(library: Path, tmp_path: Path) -> Iterator[Configure]:
-    control = tmp_path / "control"
-    with fake_nvml.loaded(library, control):
-        yield lambda *gpus, **options: fake_nvml.configure(control, *gpus, **options)
-
-
-@pytest.fixture
-def probe(configure: Configure) -> Iterator[NvmlProbe]:
-    probe = NvmlProbe()
-    yield probe
-    probe.close()
 
 
 def gpu(**fields: object) -> FakeGpu:

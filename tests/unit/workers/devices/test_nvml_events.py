@@ -1,13 +1,11 @@
 """What NVML calls a fault of a GPU: Xid errors as they happen, and memory that cannot be mended."""
 
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pynvml
 import pytest
 
-from tests.support import fake_nvml
 from tests.support.fake_nvml import FakeGpu, Xid
 from workers.devices import CpuProbe, DeviceFault, NvmlProbe, ProbeAbsent, ProbeError, ProbeFailing
 from workers.devices.nvml_events import FATAL_XIDS
@@ -15,25 +13,6 @@ from workers.devices.nvml_events import FATAL_XIDS
 Configure = Callable[..., None]
 
 _A, _B = FakeGpu(uuid="GPU-a"), FakeGpu(uuid="GPU-b")
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_nvml.build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def configure(library: Path, tmp_path: Path) -> Iterator[Configure]:
-    control = tmp_path / "control"
-    with fake_nvml.loaded(library, control):
-        yield lambda *gpus, **options: fake_nvml.configure(control, *gpus, **options)
-
-
-@pytest.fixture
-def probe(configure: Configure) -> Iterator[NvmlProbe]:
-    probe = NvmlProbe()
-    yield probe
-    probe.close()
 
 
 def test_an_xid_is_told_once_with_its_gpu_and_its_meaning(configure: Configure, probe: NvmlProbe) -> None:

@@ -1,13 +1,11 @@
 """MIG: the slices of a GPU are the devices, and each is charged with what is its own."""
 
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pynvml
 import pytest
 
-from tests.support import fake_nvml
 from tests.support.fake_nvml import GIB, FakeGpu, FakeSlice, Xid
 from workers.devices import DeviceFault, DeviceLost, NvmlProbe, ProbeUnsupported
 
@@ -18,25 +16,6 @@ _SMALL = FakeSlice("MIG-b", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", instance=7, tot
 _SLICED = FakeGpu(
     uuid="GPU-a", temperature_celsius=64, energy_millijoules=5_000, compute={7: 9 * GIB}, slices=[_LARGE, None, _SMALL]
 )
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_nvml.build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def configure(library: Path, tmp_path: Path) -> Iterator[Configure]:
-    control = tmp_path / "control"
-    with fake_nvml.loaded(library, control):
-        yield lambda *gpus, **options: fake_nvml.configure(control, *gpus, **options)
-
-
-@pytest.fixture
-def probe(configure: Configure) -> Iterator[NvmlProbe]:
-    probe = NvmlProbe()
-    yield probe
-    probe.close()
 
 
 def test_the_slices_are_the_devices_and_their_gpu_is_none(configure: Configure, probe: NvmlProbe) -> None:
