@@ -48,7 +48,7 @@ serve: $(VENV)/.runtime ## the service with its workers on this machine, in the 
 
 test: lint ## lint, then every test that needs no GPU (PYTEST_ARGS="-k queue")
 	@echo "test: pytest, $(TEST_WORKERS) processes"
-	@status=0; $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not gpu' $(PYTEST_ARGS) || status=$$?; \
+	@status=0; $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m 'not gpu' $(PYTEST_ARGS) || status=$$?; \
 	if [ $$status -eq 0 ]; then echo "test: passed"; else echo "test: FAILED, pytest exit status $$status" >&2; fi; \
 	exit $$status
 

@@ -136,7 +136,7 @@ def test_failing_tests_fail_make_and_say_so(checkout):
     (checkout / "fails").unlink()
     done, calls = make(checkout, "test", "PYTEST_ARGS=-k queue")
     assert done.stdout.splitlines()[-1] == "test: passed"
-    assert calls[-1] == "-m pytest -n 2 --dist loadfile -m not gpu -k queue"
+    assert calls[-1] == "-m pytest -n 2 --dist loadfile --no-loadscope-reorder -m not gpu -k queue"
 
 
 def test_clean_leaves_the_users_data(checkout):
