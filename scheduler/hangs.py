@@ -98,8 +98,7 @@ def _progress_at(stint: Stint, beside: Iterable[Stint]) -> float:
     shared = [
         each.progress_at
         for each in own
-        if (stage is Stage.LOADING and each.lane == stint.lane)
-        or (stage in _ON_GPU and each.progress.stage in _ON_GPU)
+        if (stage is Stage.LOADING and each.lane == stint.lane) or (stage in _ON_GPU and each.progress.stage in _ON_GPU)
     ]
     return max([stint.progress_at, *shared])
 
