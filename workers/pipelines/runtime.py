@@ -41,11 +41,6 @@ def pick_device(kind: DeviceKind, cuda_index: int = 0) -> torch.device:
     return torch.device("cuda", cuda_index)
 
 
-def pick_dtype(device: torch.device) -> torch.dtype:
-    """float16 on a GPU; float32 on a CPU, where float16 is slow and some kernels lack it."""
-    return torch.float16 if device.type == "cuda" else torch.float32
-
-
 def configure(device: torch.device, *, cpu_threads: int | None = None) -> None:
     """Set this process up for `device`: same input, same bytes; `cpu_threads` threads where given.
 

@@ -29,11 +29,6 @@ def test_cuda_devices_are_numbered_and_checked(monkeypatch: pytest.MonkeyPatch) 
         runtime.pick_device("cuda", 2)
 
 
-def test_precision_follows_the_device() -> None:
-    assert runtime.pick_dtype(CPU) == torch.float32
-    assert runtime.pick_dtype(torch.device("cuda", 0)) == torch.float16
-
-
 def test_a_cpu_has_no_device_memory_to_report() -> None:
     runtime.reset_peak(CPU)
     runtime.empty_cache(CPU)

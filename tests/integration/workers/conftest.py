@@ -30,7 +30,7 @@ from workers.guard import Guard
 from workers.heartbeat import Heartbeat
 from workers.hold import Hold
 from workers.intake import Arrival, Drained, Preparer, Want
-from workers.meter import CpuMeter
+from workers.meter import CpuMeter, Meter
 from workers.models import choose, tiny_folder
 from workers.pipelines.embeddings import EmbeddingCache
 from workers.pipelines.i2vgen_xl import I2VGenXL, Run, Step
@@ -150,6 +150,7 @@ class Bench:
         self.scratch.mkdir()
         self.synchronous = True
         self.clock: Callable[[], float] = time.monotonic
+        self.meter: Meter = CpuMeter()
         self.idle_turns = 0
         self.idle_unload_seconds = 0.0
         self.batch_jobs = 1
@@ -177,7 +178,7 @@ class Bench:
             )
             hold = Hold(
                 self.model,  # type: ignore[arg-type]  # likewise
-                CpuMeter(),
+                self.meter,
                 self.worker,
                 self.scheduler.fleet.register_worker,
                 leak_limit_bytes=2**30,

@@ -10,6 +10,7 @@ import torch
 
 from scheduler.states import JobStatus
 from tests.support.worker_host import TINY
+from workers.meter import CpuMeter
 
 if TYPE_CHECKING:
     from tests.integration.workers.conftest import Bench
@@ -132,3 +133,45 @@ def test_weights_leave_the_device_after_a_while_without_work_and_come_back_for_t
     assert held()[0] == "fp32"
     results = [bench.job(job_id).result for job_id in (first, again)]
     assert len({result.sha256 for result in results if result}) == 1
+
+
+class Leaking(CpuMeter):
+    """A process of which more stays behind with each job."""
+
+    left_bytes = 0
+
+    def resident_bytes(self) -> int:
+        return 2**30 + self.left_bytes
+
+
+@pytest.mark.parametrize(("left_bytes", "replaced"), [(2**30, False), (2**30 + 1, True)], ids=["at", "above"])
+def test_a_process_that_keeps_more_than_may_stay_is_replaced_between_jobs(
+    left_bytes: int, replaced: bool, bench: "Bench"
+) -> None:
+    """The bench lets 1 GiB stay behind."""
+    bench.meter = meter = Leaking()
+    first, second = bench.submit(), bench.submit(replace(TINY, seed=2))
+
+    def leak(_index: int) -> None:
+        meter.left_bytes = left_bytes
+
+    bench.model.before_step = leak
+    bench.run()
+    assert bench.engine is not None
+    ended = [bench.outcomes(job_id) for job_id in (first, second)]
+    if not replaced:
+        assert (bench.engine.worn, ended) == (None, [["succeeded"]] * 2)
+        return
+    assert "1024 MiB more than at first" in str(bench.engine.worn)
+    assert sorted(ended) == [["released"], ["succeeded"]]
+    waiting = next(job_id for job_id in (first, second) if bench.outcomes(job_id) == ["released"])
+    job = bench.job(waiting)
+    assert (job.status, job.attempts) == (JobStatus.QUEUED, 0), "it waits for the new process, unharmed"
+
+
+def test_why_a_process_gave_way_is_on_record(bench: "Bench") -> None:
+    bench.scheduler.fleet.worker_worn(bench.worker.id, bench.gpu_id, "700 MiB more than at first stay behind")
+    told = bench.scheduler.events.read(subject=bench.gpu_id)
+    event = told[-1]
+    assert (event.type, event.data["worker"]) == ("worker.worn", bench.worker.id)
+    assert "700 MiB" in event.data["reason"]
