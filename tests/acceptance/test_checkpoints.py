@@ -79,7 +79,7 @@ def test_a_killed_worker(stage: Stage, host: Host, uninterrupted: bytes) -> None
     assert job.resumed_from_step is not None
     assert job.resumed_from_step >= 1
     assert host.video(job) == uninterrupted
-    assert [name for name in host.files(job_id) if "checkpoint" in name] == []
+    host.leaves(job_id, "2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png")
 
 
 def test_a_host_that_is_told_to_stop_and_started_again(host: Host, uninterrupted: bytes) -> None:

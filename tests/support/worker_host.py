@@ -119,6 +119,10 @@ class WorkerHost:
         folder = self.settings.data_dir / "blobs" / "jobs" / job_id
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
+    def leaves(self, job_id: str, *names: str) -> None:
+        """Wait until that is all that is stored of a job: a worker tidies up after it has told the job's end."""
+        wait_for(lambda: self.files(job_id) == sorted(names), f"{job_id} to leave {names}", self.log)
+
     def log(self) -> str:
         """What the processes have written so far."""
         return self.stderr.read_text(errors="replace")[-6000:] if self.stderr.exists() else ""

@@ -88,7 +88,7 @@ def test_a_killed_worker_is_replaced_and_its_job_runs_again(site: Site) -> None:
     assert job.attempts == 2
     assert site.outcomes(job_id) == ["expired", "succeeded"]
     assert [each.worker_id for each in site.scheduler.queue.attempts(job_id)] == [killed.id, site.ready_worker().id]
-    assert site.files(job_id) == ["2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png"]
+    site.leaves(job_id, "2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png")
     assert [each.id for each in site.gpu().workers] == [site.ready_worker().id]
 
 
@@ -110,14 +110,14 @@ def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing(site: Site) 
     wait_for(lambda: frozen.id in [each.id for each in site.gpu().workers], "the frozen worker to be back")
     next_job = site.submit()
     assert site.scheduler.queue.attempts(site.succeeded(next_job).id)[0].worker_id == frozen.id
-    assert site.files(job_id) == ["image.png"]
+    site.leaves(job_id, "image.png")
     job = site.scheduler.queue.get(job_id)
     assert (job.status, job.result) == (JobStatus.RUNNING, None)
     site.scheduler.leases.release(taken)
     site.scheduler.fleet.worker_gone(other.id)
     assert site.succeeded(job_id).attempts == 2
     assert site.outcomes(job_id) == ["expired", "released", "succeeded"]
-    assert site.files(job_id) == ["3/preview.webp", "3/thumbnail.jpg", "3/video.mp4", "image.png"]
+    site.leaves(job_id, "3/preview.webp", "3/thumbnail.jpg", "3/video.mp4", "image.png")
 
 
 def test_a_drain_lets_the_job_finish_and_then_frees_the_gpu(site: Site) -> None:
@@ -181,7 +181,7 @@ def test_after_a_killed_supervisor_two_workers_never_run_at_once(site: Site) -> 
     history = site.scheduler.queue.attempts(job_id)
     assert history[-1].outcome is Outcome.SUCCEEDED
     assert [each.outcome in (Outcome.RELEASED, Outcome.EXPIRED) for each in history[:-1]] == [True]
-    assert site.files(job_id) == ["2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png"]
+    site.leaves(job_id, "2/preview.webp", "2/thumbnail.jpg", "2/video.mp4", "image.png")
     assert job.attempts == (1 if history[0].outcome is Outcome.RELEASED else 2)
     wait_for(lambda: [each.pid for each in _reaped(site).workers] == [new_pid], "the orphan to be forgotten", site.log)
 
