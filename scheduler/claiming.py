@@ -1,7 +1,8 @@
 """The claim: which job a worker may run now, decided and written in one transaction on its GPU's locked row.
 
 The GPU's ledger says what is free. The best job that fits is taken, unless one that outranks it has waited too long
-for memory: then the GPU is reserved for that one, and only what `backfill` allows may start before it.
+for memory: then the GPU is reserved for that one, and only what `backfill` allows may start before it. The jobs of a
+tenant that runs as many as it may are as if they were not there.
 """
 
 import json
@@ -96,8 +97,8 @@ class Claims:
         the best job is leased only if it has these: so a job joins others without overtaking any.
 
         Drain and pause, ledger, reservation and lease are one transaction on the GPU's locked row, so two claims can
-        never promise the same bytes; claims on different GPUs do not wait for each other (SQLite: every write waits for
-        the one before). Raises `NotFound`.
+        never promise the same bytes; claims on different GPUs do not wait for each other, but where they would start
+        jobs of tenants with a limit (SQLite: every write waits for the one before). Raises `NotFound`.
         """
         with self._database.trip() as trip:
             *_, leases, models, looked = trip.run(claims.LOOK, {"gpu_id": gpu_id, "worker_id": worker_id})
@@ -187,8 +188,9 @@ class Claims:
         return self._best_in_time(trip, seat, window)
 
     def _kept(self, trip: Trip, seat: Seat, job_id: str) -> Any:
-        """The job that the GPU is reserved for; a reservation that can no longer be kept is dropped."""
-        job = trip.row(claims.ONE, {"job_id": job_id})
+        """The job that the GPU is reserved for; a reservation that can not be kept, or not now, is dropped."""
+        values = {"job_id": job_id, "tenant_max_running": self._policy.tenant_limits.max_running}
+        job = self._pass_gate(trip, lambda: trip.row(claims.ONE, values))
         could_start = job is not None and job.plan in seat.plans and job.model not in seat.held_models
         if could_start and self._need(job) <= seat.budget(job).room_bytes:
             return job
@@ -221,14 +223,32 @@ class Claims:
         return self._head(trip, claims.best_in_time, lines, limits)
 
     def _head(self, trip: Trip, scan: Scan, lines: Sequence[Line], limits: dict[str, Any]) -> Any:
-        values = claims.parameters(lines) | limits
+        values = self._parameters(lines) | limits
+        return self._pass_gate(trip, lambda: self._first_free(trip, scan, len(lines), values))
+
+    def _first_free(self, trip: Trip, scan: Scan, lines: int, values: dict[str, Any]) -> Any:
+        """The head that a scan finds, past those that other claims are taking."""
         for depth in _DEPTHS:
-            head = trip.row(scan(len(lines)), values | {"depth": depth})
+            head = trip.row(scan(lines), values | {"depth": depth})
             if head is not None or self._database.is_sqlite:
                 return head
-            if trip.row(claims.exists(len(lines)), values | {"depth": depth}) is None:
+            if trip.row(claims.exists(lines), values | {"depth": depth}) is None:
                 return None
         return None
+
+    def _pass_gate(self, trip: Trip, find: Callable[[], Any]) -> Any:
+        """The job that `find` finds; if its tenant has a limit, what it finds when no other claim can fill a place.
+
+        SQLite: no other claim does anything meanwhile.
+        """
+        job = find()
+        if job is None or not job.gate or self._database.is_sqlite:
+            return job
+        trip.run((claims.PASS_GATES_ALONE,), {})
+        return find()
+
+    def _parameters(self, lines: Sequence[Line]) -> dict[str, Any]:
+        return claims.parameters(lines, self._policy.tenant_limits.max_running)
 
     def _reserve(self, trip: Trip, seat: Seat, best: Any) -> Any:
         """Reserve the GPU for the first job that needs more than is free now, if it outranks `best` and waited long."""
@@ -256,7 +276,7 @@ class Claims:
             for (model, plan), budget in seat.budgets.items()
         ]
         lines = [line for line in lines if line.above < line.largest]
-        return trip.row(claims.blocked(len(lines)), claims.parameters(lines)) if lines else None
+        return trip.row(claims.blocked(len(lines)), self._parameters(lines)) if lines else None
 
     def _window(self, seat: Seat, job: Any) -> Window | None:
         return backfill.window(seat.budget(job).free_bytes, self._need(job), seat.running)

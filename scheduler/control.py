@@ -1,4 +1,4 @@
-"""The operator's hand on the queue: pause it, look at it, move a job or stop one, hold a model, share it out."""
+"""The operator's hand on the queue: pause it, look at it, move a job or stop one, hold a model."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from scheduler import held, rank
-from scheduler.errors import InvalidParameter, InvalidState
+from scheduler.errors import InvalidState
 from scheduler.params import check_priority, check_text
 from scheduler.policy import Policy
 from scheduler.records import Job, Reservation, ServedModel
@@ -19,9 +19,7 @@ from scheduler.store.database import Database
 from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
 
 REASON_MAX_CHARS = 500
-SHARE_MAX = 1e6
 QUEUE = "queue"  # the subject of the queue's own events
-SHARE_MIN = 1e-6
 _RERANKED_AT_ONCE = 500
 _BREATH_SECONDS = 0.005
 
@@ -153,18 +151,6 @@ class QueueControl:
             served = reads.models(conn)[model_id]
         self._wakeup.notify(JOBS_WAITING)
         return served
-
-    def set_share(self, tenant: str, share: float | None) -> None:
-        """Give a tenant a share, in proportion to the shares of others; None: no share, and no virtual clock.
-
-        What it has queued already keeps its place. Raises `InvalidParameter`.
-        """
-        if share is not None and not SHARE_MIN <= share <= SHARE_MAX:
-            raise InvalidParameter("share", f"must be from {SHARE_MIN:g} to {SHARE_MAX:g}, not {share:g}")
-        with self._database.write() as conn:
-            insert = sqlite_insert if conn.dialect.name == "sqlite" else postgres_insert
-            values = insert(s.tenants).values(id=tenant, share=share, virtual_at=0.0)
-            conn.execute(values.on_conflict_do_update(index_elements=["id"], set_={"share": share}))
 
     def rerank(self) -> int:
         """Give every queued or running job the rank of the order in force, if they have that of another one.

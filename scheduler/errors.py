@@ -10,6 +10,7 @@ SchedulerError
 │   └── EventsExpired        events that the reader has not seen are kept no longer (carries `first`)
 ├── Unavailable          the same request may succeed later
 │   ├── QueueFull            carries `retry_after_seconds`
+│   │   └── TenantQueueFull      as many of the tenant's own jobs wait as may
 │   ├── NoModel              no worker has registered a model yet
 │   └── StorageFull          the disk or database has no room left
 ├── LeaseLost            another attempt owns the job now; stop and publish nothing
@@ -65,11 +66,15 @@ class Unavailable(SchedulerError):
 
 
 class QueueFull(Unavailable):
-    """The queue holds as many jobs as it may; `retry_after_seconds` is when one should have ended."""
+    """The queue holds as many jobs as it may; `retry_after_seconds` is when one should have been started."""
 
     def __init__(self, message: str, retry_after_seconds: float) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class TenantQueueFull(QueueFull):
+    """As many of the tenant's jobs wait as may; `retry_after_seconds` is when one should have been started."""
 
 
 class NoModel(Unavailable):

@@ -3,18 +3,18 @@
 Nothing here is remembered from one look to the next: a cause that is gone is not told, and holds nothing off.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from scheduler import backfill, outlook, placement
 from scheduler.backfill import Holding, Lane, Running
-from scheduler.line import Standing
+from scheduler.line import Standing, Waiting
 from scheduler.outlook import Pace, Span, Work
 from scheduler.placement import Offer, fits, gib, ledger_free_bytes, serves, too_large
 from scheduler.policy import Policy
-from scheduler.records import Gpu, Job, Reservation, Worker
+from scheduler.records import Gpu, Reservation, Worker
 from scheduler.states import GpuState
 from scheduler.store.lines import Pause
 
@@ -31,6 +31,7 @@ class Blocker(StrEnum):
     RETRY_BACKOFF = "retry_backoff"
     NO_WORKER = "no_worker"  # no process is ready on a GPU that fits
     MEMORY_UNKNOWN = "memory_unknown"
+    TENANT_LIMIT = "tenant_limit"  # its tenant runs as many jobs as it may
     DISPATCHING = "dispatching"  # nothing but the jobs ahead of it
     RESERVATION = "reservation"  # a GPU is kept for it
     RESERVED = "reserved"  # the GPU with room is kept for an older job
@@ -57,7 +58,8 @@ class QueueInfo:
     """A queued job's place (1 is next), why it waits, and when it should start and end.
 
     `position_exact` is False for an estimated place. Times are seconds since 1970, None where nobody can tell;
-    `eta_seconds` is from now to the median start.
+    `eta_seconds` is from now to the median start. The place counts all that rank above it. Of limits of running jobs
+    the times know only that the job itself does not start before its own tenant has a place for one more.
     """
 
     position: int
@@ -79,6 +81,18 @@ class Moment:
     pause: Pause | None
     pace: Pace
     held: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many jobs the tenant of a job may run at once, and does; in how many seconds it may start one more.
+
+    `free_after` is 0 where it may now, None where nobody can tell.
+    """
+
+    limit: int
+    running: int
+    free_after: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +118,18 @@ class _Seat:
         return self.idle and self.free_bytes >= self.need_bytes
 
 
-def explain(job: Job, offers: Sequence[Offer], standing: Standing, moment: Moment, policy: Policy) -> QueueInfo:
-    """Explain a queued job; `offers` are those of the GPUs that run its model, under each plan that it allows."""
+def explain(
+    job: Waiting,
+    offers: Sequence[Offer],
+    standing: Standing,
+    moment: Moment,
+    policy: Policy,
+    quota: Quota | None = None,
+) -> QueueInfo:
+    """Explain a queued job; `offers` are those of the GPUs that run its model, under each plan that it allows.
+
+    `quota` is that of its tenant, if there is a limit.
+    """
     own = [_with_need(offer, job) for offer in offers if offer.footprint.plan == job.footprint.plan]
     fitting = [offer for offer in own if fits(offer, policy.memory_class_bytes)]
     usable = [offer for offer in fitting if offer.in_service and _ready_workers(offer.gpu, job)]
@@ -115,9 +139,10 @@ def explain(job: Job, offers: Sequence[Offer], standing: Standing, moment: Momen
         _out_of_reach(job, own, fitting, _next_plan(job, offers, policy), policy)
         or _not_now(job, gpus, moment)
         or _unusable(job, gpus, [offer.gpu for offer in usable], seats)
+        or _at_limit(quota)
         or _held_back(job, seats, standing, moment.now)
     )
-    begin = None if moment.pause or moment.held else _start(job, seats, standing, moment)
+    begin = None if moment.pause or moment.held else _start(job, seats, standing, moment, quota)
     position, exact = standing.ahead + 1, standing.exact
     if begin is None:
         return QueueInfo(position, exact, wait, eta_seconds=None, start=None, finish=None)
@@ -125,28 +150,42 @@ def explain(job: Job, offers: Sequence[Offer], standing: Standing, moment: Momen
     return QueueInfo(position, exact, wait, begin.p50, begin.shifted(moment.now), end.shifted(moment.now))
 
 
-def _with_need(offer: Offer, job: Job) -> Offer:
+def quota_of(limit: int, running: Collection[str], gpus: Iterable[Gpu], moment: Moment) -> Quota:
+    """Return the quota of a tenant that runs these jobs, by how far they are on the fleet's GPUs."""
+    if len(running) < limit:
+        return Quota(limit, len(running), free_after=0.0)
+    left = sorted(
+        max(0.0, lease.remaining_seconds * moment.pace.mean - (moment.now - lease.progress_at))
+        for gpu in gpus
+        for lease in gpu.leases
+        if lease.job_id in running
+    )
+    over = len(running) - limit  # so many must end before one that makes a place
+    return Quota(limit, len(running), left[over] if limit > 0 and over < len(left) else None)
+
+
+def _with_need(offer: Offer, job: Waiting) -> Offer:
     """The offer, with the working set that the job was queued with: what is predicted by now may be another."""
     return replace(offer, footprint=replace(offer.footprint, working_bytes=job.footprint.working_bytes))
 
 
-def _next_plan(job: Job, offers: Sequence[Offer], policy: Policy) -> str | None:
+def _next_plan(job: Waiting, offers: Sequence[Offer], policy: Policy) -> str | None:
     """Another plan of the job with which it would fit, if there is one."""
     others = [offer for offer in offers if offer.footprint.plan != job.footprint.plan]
     return next((offer.footprint.plan for offer in others if fits(offer, policy.memory_class_bytes)), None)
 
 
-def _ready_workers(gpu: Gpu, job: Job) -> list[Worker]:
+def _ready_workers(gpu: Gpu, job: Waiting) -> list[Worker]:
     return [worker for worker in gpu.workers if worker.ready and serves(worker, job.model)]
 
 
-def _seats(offer: Offer, job: Job, moment: Moment, policy: Policy) -> list[_Seat]:
+def _seats(offer: Offer, job: Waiting, moment: Moment, policy: Policy) -> list[_Seat]:
     if _memory_problem(offer.gpu):
         return []
     return [_seat(offer, one, job, moment, policy) for one in _ready_workers(offer.gpu, job)]
 
 
-def _seat(offer: Offer, worker: Worker, job: Job, moment: Moment, policy: Policy) -> _Seat:
+def _seat(offer: Offer, worker: Worker, job: Waiting, moment: Moment, policy: Policy) -> _Seat:
     gpu, need = offer.gpu, job.memory_class * policy.memory_class_bytes
     load = placement.load_bytes(worker, job.model, offer.footprint.model_bytes, offer.model_sizes)
     info, measured = gpu.info, gpu.sample.free_bytes or 0
@@ -174,7 +213,7 @@ def _running(gpu: Gpu, now: float, pace: float) -> dict[Lane, Running]:
     )
 
 
-def _kept_for_another(gpu: Gpu, job: Job, free: int, need: int, now: float, policy: Policy) -> Reservation | None:
+def _kept_for_another(gpu: Gpu, job: Waiting, free: int, need: int, now: float, policy: Policy) -> Reservation | None:
     """The reservation on a GPU that keeps this job from starting there now, as a claim would judge."""
     kept = gpu.reservation
     if kept is None or kept.job_id == job.id:
@@ -185,8 +224,20 @@ def _kept_for_another(gpu: Gpu, job: Job, free: int, need: int, now: float, poli
     return kept
 
 
-def _start(job: Job, seats: Sequence[_Seat], standing: Standing, moment: Moment) -> Span | None:
+def _start(
+    job: Waiting, seats: Sequence[_Seat], standing: Standing, moment: Moment, quota: Quota | None
+) -> Span | None:
     """When the job should start, in seconds from now."""
+    begin = _start_of_its_turn(job, seats, standing, moment)
+    if begin is None or quota is None:
+        return begin
+    if quota.free_after is None:
+        return None
+    place = outlook.start([quota.free_after], Work(), moment.pace)
+    return Span(max(place.p50, begin.p50), max(place.p90, begin.p90))
+
+
+def _start_of_its_turn(job: Waiting, seats: Sequence[_Seat], standing: Standing, moment: Moment) -> Span | None:
     kept = _kept_for(job, seats)
     if kept is not None:
         after = 0.0 if any(seat.ready for seat in seats) else max(0.0, kept.start_at - moment.now)
@@ -199,13 +250,13 @@ def _start(job: Job, seats: Sequence[_Seat], standing: Standing, moment: Moment)
     return Span(max(least, begin.p50), max(least, begin.p90))
 
 
-def _kept_for(job: Job, seats: Sequence[_Seat]) -> Reservation | None:
+def _kept_for(job: Waiting, seats: Sequence[_Seat]) -> Reservation | None:
     kept = [seat.gpu.reservation for seat in seats if seat.gpu.reservation is not None]
     return next((one for one in kept if one.job_id == job.id), None)
 
 
 def _out_of_reach(
-    job: Job, offers: Sequence[Offer], fitting: Sequence[Offer], next_plan: str | None, policy: Policy
+    job: Waiting, offers: Sequence[Offer], fitting: Sequence[Offer], next_plan: str | None, policy: Policy
 ) -> WaitReason | None:
     if fitting:
         return None
@@ -237,7 +288,7 @@ def _out_of_reach(
     )
 
 
-def _not_now(job: Job, fitting: Sequence[Gpu], moment: Moment) -> WaitReason | None:
+def _not_now(job: Waiting, fitting: Sequence[Gpu], moment: Moment) -> WaitReason | None:
     pause = moment.pause
     if pause is not None:
         return WaitReason(
@@ -278,7 +329,7 @@ def _not_now(job: Job, fitting: Sequence[Gpu], moment: Moment) -> WaitReason | N
     )
 
 
-def _unusable(job: Job, fitting: Sequence[Gpu], usable: Sequence[Gpu], seats: Sequence[_Seat]) -> WaitReason | None:
+def _unusable(job: Waiting, fitting: Sequence[Gpu], usable: Sequence[Gpu], seats: Sequence[_Seat]) -> WaitReason | None:
     if not usable:
         states = {gpu.info.id: _readiness(gpu, job.model) for gpu in fitting if gpu.state is GpuState.ACTIVE}
         told = "; ".join(f"GPU {gpu_id} {state}" for gpu_id, state in states.items())
@@ -299,7 +350,23 @@ def _unusable(job: Job, fitting: Sequence[Gpu], usable: Sequence[Gpu], seats: Se
     return None
 
 
-def _held_back(job: Job, seats: Sequence[_Seat], standing: Standing, now: float) -> WaitReason:
+def _at_limit(quota: Quota | None) -> WaitReason | None:
+    if quota is None or quota.running < quota.limit:
+        return None
+    numbers = {"running": quota.running, "limit": quota.limit}
+    if quota.running == 0:
+        return WaitReason(Blocker.TENANT_LIMIT, "its tenant may run no jobs", "its tenant's limit is raised", numbers)
+    jobs = "1 job" if quota.running == 1 else f"{quota.running} jobs"
+    told = "as many as it may" if quota.running == quota.limit else f"and may run {quota.limit}"
+    return WaitReason(
+        Blocker.TENANT_LIMIT,
+        f"its tenant runs {jobs} at once, {told}",
+        "one of its tenant's jobs ends" if quota.running == quota.limit else "enough of its tenant's jobs have ended",
+        numbers,
+    )
+
+
+def _held_back(job: Waiting, seats: Sequence[_Seat], standing: Standing, now: float) -> WaitReason:
     free = [seat for seat in seats if seat.ready and seat.kept_for is None]
     kept = _kept_for(job, seats)
     if free:

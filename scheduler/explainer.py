@@ -3,21 +3,25 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, select
 
-from scheduler import outlook
-from scheduler.explain import Moment, QueueInfo, explain
-from scheduler.footprints import Footprints
-from scheduler.line import Lines
+from scheduler import ids, outlook, placement, rank
+from scheduler.errors import NoModel
+from scheduler.explain import Moment, QueueInfo, explain, quota_of
+from scheduler.footprints import Footprints, Predictor
+from scheduler.line import Lines, Waiting
 from scheduler.offers import offers
 from scheduler.outlook import Pace
+from scheduler.params import VideoParams
 from scheduler.policy import Policy
 from scheduler.records import Gpu, Job
 from scheduler.remembered import Remembered
 from scheduler.states import JobStatus
-from scheduler.store import lines, reads
+from scheduler.store import gates, lines, reads
+from scheduler.store import schema as s
 from scheduler.store.database import Database
 
+_CLOCK = select(s.tenants.c.share, s.tenants.c.virtual_at).where(s.tenants.c.id == bindparam("tenant"))
 _ATTEMPTS = 200  # how many of the last attempts make the pace
 _PACE_SECONDS = 5.0  # the least time for which it is used
 
@@ -37,32 +41,67 @@ class Explainer:
 
     def explain(self, jobs: Sequence[Job]) -> list[QueueInfo | None]:
         """Explain each job that is queued, from one look; None for the others, and for one claimed meanwhile."""
-        by_line: dict[tuple[str, str], list[Job]] = defaultdict(list)
-        for job in jobs:
-            if job.status is JobStatus.QUEUED:
-                by_line[job.model, job.footprint.plan].append(job)
-        if not by_line:
+        queued = [Waiting.of(job) for job in jobs if job.status is JobStatus.QUEUED]
+        if not queued:
             return [None] * len(jobs)
         predictor = self._footprints.current()
         with self._database.read() as conn:
-            present = lines.present(conn, self._database.clock)
-            now = present.now
-            until = max(now, *(job.not_before for line in by_line.values() for job in line))
-            deferred = lines.deferred(conn, until) if present.next_at is not None and present.next_at <= until else []
-            served, gpus = reads.models(conn), self._fleet(conn, now)
-            running = {lease.job_id for gpu in gpus for lease in gpu.leases}  # or one would wait behind itself
-            infos: dict[str, QueueInfo] = {}
-            for (model, plan), waiting in by_line.items():
-                known = served.get(model)
-                held = known.held if known is not None else None
-                moment = Moment(now, present.pause, self._pace(conn, model, plan), held)
-                standings = self._lines.standings(conn, model, _rivals(gpus, plan), waiting, now, deferred)
-                for job, standing in zip(waiting, standings, strict=True):
-                    if job.id in running:
-                        continue
-                    offered = offers(known, gpus, job.params, predictor)
-                    infos[job.id] = explain(job, offered, standing, moment, self._policy)
+            infos = self._explain(conn, queued, predictor)
         return [infos.get(job.id) for job in jobs]
+
+    def outlook(self, model: str, params: VideoParams, priority: float, tenant: str) -> QueueInfo:
+        """Explain the job that a submit would make now: under the plan, and at the place, that it would get.
+
+        Raises `NoModel` or `Unschedulable`, as the submit would.
+        """
+        policy = self._policy
+        predictor = self._footprints.current()
+        with self._database.read() as conn:
+            now = self._database.now(conn)
+            offered = offers(reads.models(conn).get(model), self._fleet(conn, now), params, predictor)
+            if not offered:
+                raise NoModel(f"no GPU serves {model} at present")
+            need = placement.choose(offered, policy.memory_class_bytes).offer.footprint
+            own = conn.execute(_CLOCK, {"tenant": tenant}).one_or_none()
+            virtual_at = max(now, own.virtual_at) if own is not None and own.share is not None else now
+            _, place = rank.place(policy, need, priority=priority, virtual_at=virtual_at)
+            asked = Waiting(
+                ids.new_id("job"),  # behind its equals, as any new one
+                tenant,
+                model,
+                params,
+                need,
+                placement.memory_class(need.working_bytes, policy.memory_class_bytes),
+                place,
+            )
+            return self._explain(conn, [asked], predictor)[asked.id]
+
+    def _explain(self, conn: Connection, jobs: Sequence[Waiting], predictor: Predictor) -> dict[str, QueueInfo]:
+        """Explain jobs by id; one that has been claimed meanwhile is left out."""
+        by_line: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
+        for job in jobs:
+            by_line[job.model, job.footprint.plan].append(job)
+        present = lines.present(conn, self._database.clock)
+        now = present.now
+        until = max(now, *(job.not_before for job in jobs))
+        deferred = lines.deferred(conn, until) if present.next_at is not None and present.next_at <= until else []
+        served, gpus = reads.models(conn), self._fleet(conn, now)
+        limited = gates.places(conn, {job.gate for job in jobs} - {""}, self._policy.tenant_limits.max_running)
+        running = {lease.job_id for gpu in gpus for lease in gpu.leases}  # or one would wait behind itself
+        infos: dict[str, QueueInfo] = {}
+        for (model, plan), waiting in by_line.items():
+            known = served.get(model)
+            held = known.held if known is not None else None
+            moment = Moment(now, present.pause, self._pace(conn, model, plan), held)
+            standings = self._lines.standings(conn, model, _rivals(gpus, plan), waiting, now, deferred)
+            for job, standing in zip(waiting, standings, strict=True):
+                if job.id in running:
+                    continue
+                places = limited.get(job.gate)
+                quota = quota_of(places.limit, places.running, gpus, moment) if places is not None else None
+                offered = offers(known, gpus, job.params, predictor)
+                infos[job.id] = explain(job, offered, standing, moment, self._policy, quota)
+        return infos
 
     def _pace(self, conn: Connection, model: str, plan: str) -> Pace:
         return self._paces.get((model, plan), lambda: outlook.learn(lines.ratios(conn, model, plan, _ATTEMPTS)))

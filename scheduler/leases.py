@@ -69,22 +69,24 @@ class Leases:
         return _directive(known)
 
     def succeed(self, lease: Lease, result: Result, measured: Measured) -> JobStatus:
-        """Publish the result; a cancel that was asked for in time wins. Returns how the job ended."""
+        """Publish the result; a cancel that was asked for in time wins, and so does a deadline once it is enforced.
+
+        Returns how the job ended.
+        """
         values = {
             **_named(lease),
             **{name: getattr(result, name) for name in Result.__dataclass_fields__},
             **transitions.measures(measured),
             "lane": lease.lane,
+            "result_seconds": self._policy.result_seconds,
             "event": json.dumps({"lease": lease.fence}),
         }
         with self._database.trip() as trip:
             succeeded = trip.commit(transitions.SUCCEED, values) is not None
-        status = JobStatus.SUCCEEDED
         if not succeeded:
-            self.cancelled(lease, measured)  # raises `LeaseLost` where it was not a cancel that came first
-            status = JobStatus.CANCELLED
+            return self.cancelled(lease, measured)  # raises `LeaseLost` where nobody had asked the job to stop
         self._announce(lease.job_id)
-        return status
+        return JobStatus.SUCCEEDED
 
     def fail(self, lease: Lease, error: JobError, measured: Measured | None = None) -> None:
         """End the job as failed: trying again could not help."""
@@ -147,9 +149,9 @@ class Leases:
             state = transitions.held(conn, lease.job_id, lease.fence)
             now = self._database.now(conn)
             relocating.observe(conn, lease, measured, now)
-            if state.cancel_requested_at is not None:
-                transitions.cancelled(conn, lease.job_id, lease.fence, now, measured=measured)
-                status = JobStatus.CANCELLED
+            stopped = transitions.stop(conn, state, now, measured=measured)
+            if stopped is not None:
+                status = stopped
             else:
                 status = relocating.move(
                     conn, lease, state,
@@ -201,7 +203,8 @@ class Leases:
             except LeaseLost:
                 return None
             now = self._database.now(conn)
-            if state.cancel_requested_at is None:
+            status = transitions.stop(conn, state, now, measured=measured)
+            if status is None:
                 transitions.requeue(
                     conn, job_id, fence, now,
                     outcome=Outcome.RELEASED, not_before=0.0, burn_attempt=False, measured=measured,
@@ -209,18 +212,20 @@ class Leases:
                 if checkpoint is not None:
                     checkpoints.keep(conn, job_id, fence, checkpoint, now)
                 status = JobStatus.QUEUED
-            else:
-                transitions.cancelled(conn, job_id, fence, now, measured=measured)
-                status = JobStatus.CANCELLED
         self._announce(job_id)
         return status
 
-    def cancelled(self, lease: Lease, measured: Measured | None = None) -> None:
-        """Confirm that a cancelled job has stopped."""
+    def cancelled(self, lease: Lease, measured: Measured | None = None) -> JobStatus:
+        """Confirm that a job which was asked to stop has stopped; returns how it ended: a late one has failed."""
         with self._database.write() as conn:
+            state = transitions.held(conn, lease.job_id, lease.fence)
             now = self._database.now(conn)
-            transitions.cancelled(conn, lease.job_id, lease.fence, now, measured=measured)
+            status = transitions.stop(conn, state, now, measured=measured)
+            if status is None:
+                transitions.cancelled(conn, lease.job_id, lease.fence, now, measured=measured)
+                status = JobStatus.CANCELLED
         self._announce(lease.job_id)
+        return status
 
     def expire_silent(self) -> list[str]:
         """Take back every lease whose worker fell silent; returns the jobs' ids. The reaper's call."""
@@ -272,9 +277,9 @@ class Leases:
     ) -> JobStatus:
         now = self._database.now(conn)
         job_id, fence = state.job_id, state.lease
-        if state.cancel_requested_at is not None:
-            transitions.cancelled(conn, job_id, fence, now, outcome=outcome)
-            return JobStatus.CANCELLED
+        stopped = transitions.stop(conn, state, now, outcome=outcome)
+        if stopped is not None:
+            return stopped
         limit = conn.execute(select(s.jobs.c.max_attempts).where(s.jobs.c.id == job_id)).scalar_one()
         if state.attempts >= limit:
             final = JobError(error.code, f"{error.message} (attempt {state.attempts} of {limit})")

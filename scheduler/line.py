@@ -11,10 +11,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Self
 
 from sqlalchemy import Connection
 
+from scheduler.footprint import Footprint
 from scheduler.outlook import Work
+from scheduler.params import VideoParams
 from scheduler.records import Job
 from scheduler.remembered import Remembered
 from scheduler.store import lines
@@ -27,6 +30,30 @@ _LADDER_SECONDS = 2.0  # the least time for which a ladder is used
 # What is before a place in the line, and of the jobs there, if they are few, the seconds in order.
 Before = tuple[Ahead, Sequence[float]]
 View = Callable[[float, str], Before]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What of a queued job decides how long it waits; one that has not been submitted can be asked about as well."""
+
+    id: str
+    gate: str
+    model: str
+    params: VideoParams
+    footprint: Footprint
+    memory_class: int
+    rank: float
+    not_before: float = 0.0
+    attempts: int = 0
+    max_attempts: int = 1
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return that of a queued job."""
+        return cls(
+            job.id, job.gate, job.model, job.params, job.footprint, job.memory_class, job.rank, job.not_before,
+            job.attempts, job.max_attempts,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +96,7 @@ class Lines:
         conn: Connection,
         model: str,
         plans: Collection[str],
-        jobs: Sequence[Job],
+        jobs: Sequence[Waiting],
         now: float,
         deferred: Sequence[Deferred] = (),
     ) -> list[Standing]:
@@ -92,7 +119,7 @@ class Lines:
                 seconds = max(seconds, sum(part for _, part in estimated))
             return Standing(ahead, exact and all_known, Work(first, max(0.0, seconds - sum(first)), longest))
 
-        def behind_the_line(job: Job) -> Standing:
+        def behind_the_line(job: Waiting) -> Standing:
             ready = standing(lines.LAST_RANK, job.id)
             ahead = ready.ahead + bisect_left(sooner, (job.not_before, job.id))
             return Standing(ahead, ready.exact, standing(job.rank, job.id).work)

@@ -14,15 +14,16 @@ SEED_MAX = 2**32 - 1  # torch's CPU generator uses 32 bits
 
 STANDARD = "standard"  # every step computed in full
 FAST = "fast"  # attention outputs are reused over neighbouring steps: an approximation
-PRESETS = (STANDARD, FAST)
+HIGH = "high"  # as standard, with more steps
+PRESETS = (STANDARD, FAST, HIGH)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoParams:
     """What to generate, in diffusers' words. `width` and `height` in pixels, `target_fps` in frames per second.
 
-    `preset` names an approximation, or none; `allow_int8` lets the job run with int8 weights where nothing else fits.
-    Both change pixels, and so are the caller's choice.
+    `preset` names an approximation, more steps, or neither; `allow_int8` lets the job run with int8 weights where
+    nothing else fits. Both change pixels, and so are the caller's choice.
     """
 
     width: int

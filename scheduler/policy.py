@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scheduler.limits import NO_LIMITS, TenantLimits
+
 MIB = 2**20
 _DAY = 86_400.0
 
@@ -29,6 +31,7 @@ class Policy:
     retry_base_seconds: float = 1.0  # first retry; doubles each time, with jitter
     retry_cap_seconds: float = 60.0
     max_queued: int = 10_000
+    tenant_limits: TenantLimits = NO_LIMITS  # of a tenant that has none of its own
     unschedulable_grace_seconds: float = 60.0  # a larger GPU may still be registering
     reserve_after_seconds: float = 300.0  # a job that memory holds back for longer gets a GPU reserved
     backfill_depth: int = 32  # jobs of each memory class that are looked at for one that ends in time
@@ -36,6 +39,8 @@ class Policy:
     hang_factor: float = 20.0  # an attempt hangs when a step takes so many times what was predicted,
     hang_seconds: float = 120.0  # and at least this long
     retention_seconds: float = 90 * _DAY  # how long ended jobs, their files and events are kept
+    result_seconds: float | None = None  # how long videos are kept; None: as long as their jobs
+    webhook_patience_seconds: float = 5 * _DAY  # an endpoint to which nothing could be delivered so long is disabled
 
     def retry_delay_seconds(self, attempts: int, jitter: float) -> float:
         """Return the wait before attempt `attempts + 1`; `jitter` in [0, 1) spreads it over its upper half."""

@@ -1,4 +1,6 @@
-"""The pruner: removes what retention no longer keeps, ended jobs with their files and history, and events.
+"""The pruner: removes what is kept no longer: files of results, ended jobs with all that is theirs, and events.
+
+Deliveries of webhooks go like events, once they are over.
 
 Any number may run at once, beside claims: every transaction is short, others get their turn between two, and a run is
 bounded, for the next one goes on where it ended.
@@ -7,20 +9,21 @@ bounded, for the next one goes on where it ended.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, tuple_
 
 from scheduler.blobs import BlobStore
 from scheduler.errors import SchedulerError
 from scheduler.events import Events
 from scheduler.policy import Policy
-from scheduler.store import eventlog
+from scheduler.store import eventlog, transitions, webhooks
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.sweeper import JOBS_PREFIX
 
 _JOBS_AT_ONCE = 100
-_BATCHES = 10  # of jobs, and of events, that a run takes at most
+_BATCHES = 10  # of results, of jobs, and of events, that a run takes at most
 _BREATH_SECONDS = 0.05
 _FILES_SECONDS = 2.0  # a blob store that is slow or away must not keep a run from ending
 _OLDEST = (0.0, "")
@@ -28,16 +31,47 @@ _OLDEST = (0.0, "")
 
 @dataclass(slots=True)
 class Pruned:
-    """What one run did: jobs and events removed, and jobs that had to stay, the last of them because of `problem`."""
+    """What one run did: jobs, events and deliveries removed, results expired, and jobs that had to stay as they were.
+
+    `problem` is why the last of these had to.
+    """
 
     jobs: int = 0
     events: int = 0
+    results: int = 0
+    deliveries: int = 0
     stuck_jobs: int = 0
     problem: str | None = None
 
     def __bool__(self) -> bool:
         """Whether there was anything to do."""
-        return bool(self.jobs or self.events or self.stuck_jobs)
+        return bool(self.jobs or self.events or self.results or self.deliveries or self.stuck_jobs)
+
+
+class Line:
+    """Jobs in the order of a time; `place` is the (time, id) up to which they have been looked at."""
+
+    def __init__(self, at: ColumnElement[Any], job_id: ColumnElement[str], *only: ColumnElement[bool]) -> None:
+        self._at = at
+        self._job_id = job_id
+        self._only = only
+        self.place = _OLDEST
+
+    def batch(self, before: float) -> Select[Any, str]:
+        """Return the query for the next ones of which the time was before `before`."""
+        key = (self._at, self._job_id)
+        ahead = (self._at < before, self._at >= self.place[0], tuple_(*key) > self.place)
+        return select(*key).where(*self._only, *ahead).order_by(*key).limit(_JOBS_AT_ONCE)
+
+
+@dataclass(slots=True)
+class _Cleared:
+    """What a run did of one kind; `record` is what follows when the files of some jobs (a query for them) are gone."""
+
+    record: Callable[[Connection, Select[str]], int]
+    count: int = 0
+    stuck: int = 0
+    problem: str | None = None
 
 
 class Pruner:
@@ -48,20 +82,30 @@ class Pruner:
         self._blobs = blobs
         self._policy = policy
         self._events = Events(database, policy)
-        self._place = _OLDEST  # the (finished_at, id) up to which old jobs have been looked at
+        results, states = s.results.c, s.job_states.c
+        expiring = (results.expired_at.is_(None), results.expires_at.is_not(None))  # as the index of them says
+        self._expiring = Line(results.expires_at, results.job_id, *expiring)
+        self._ended = Line(states.finished_at, states.job_id)
 
     def run_once(self) -> Pruned:
-        """Remove events, then jobs that ended, longer ago than the policy keeps them, a bounded number of each.
+        """Remove events, the files of results that expire, and old jobs: a bounded number of each.
 
-        A job whose files cannot be deleted stays, and its turn comes again after all the others'.
+        Events and jobs go when they are older than the policy keeps them; a job without its video stays until then. A
+        job whose files cannot be deleted stays, and its turn comes again after all the others'.
         """
         with self._database.read() as conn:
-            before = self._database.now(conn) - self._policy.retention_seconds
+            now = self._database.now(conn)
+        before = now - self._policy.retention_seconds
         done = Pruned()
         self._events.number()
         _repeat(lambda: self._prune_events(before, done))
+        _repeat(lambda: self._prune_deliveries(before, done))
         until = time.monotonic() + _FILES_SECONDS
-        _repeat(lambda: self._prune_jobs(before, until, done))
+        expired, removed = _Cleared(self._expire), _Cleared(_remove)
+        _repeat(lambda: self._clear(self._expiring, now, until, expired))
+        _repeat(lambda: self._clear(self._ended, before, until, removed))
+        done.results, done.jobs = expired.count, removed.count
+        done.stuck_jobs, done.problem = expired.stuck + removed.stuck, removed.problem or expired.problem
         return done
 
     def _prune_events(self, before: float, done: Pruned) -> bool:
@@ -71,50 +115,55 @@ class Pruner:
         done.events += pruned
         return pruned == eventlog.AT_ONCE
 
-    def _prune_jobs(self, before: float, until: float, done: Pruned) -> bool:
-        """Remove a batch, files first: where that fails the job is still there. Says whether there may be another."""
-        batch = self._old_jobs(before)
+    def _prune_deliveries(self, before: float, done: Pruned) -> bool:
+        """Remove a batch; returns whether there may be another."""
+        with self._database.write() as conn:
+            pruned = webhooks.prune(conn, before)
+        done.deliveries += pruned
+        return pruned == webhooks.AT_ONCE
+
+    def _clear(self, line: Line, before: float, until: float, done: _Cleared) -> bool:
+        """Clear a batch of jobs, files first: where that fails the rest is still there. Says if there may be more."""
+        with self._database.read() as conn:
+            batch = conn.execute(line.batch(before)).all()
         without_files = []
-        for job_id, finished_at in batch:
+        for at, job_id in batch:
             if time.monotonic() >= until:
                 break
-            self._place = (finished_at, job_id)
+            line.place = (at, job_id)
             try:
                 self._blobs.delete_prefix(f"{JOBS_PREFIX}/{job_id}")
             except SchedulerError as error:
-                done.stuck_jobs += 1
+                done.stuck += 1
                 done.problem = str(error)
             else:
                 without_files.append(job_id)
         else:
             if len(batch) < _JOBS_AT_ONCE:
-                self._place = _OLDEST
+                line.place = _OLDEST
         if without_files:
-            self._delete(without_files, done)
+            self._record(without_files, done)
         return len(batch) == _JOBS_AT_ONCE and time.monotonic() < until
 
-    def _old_jobs(self, before: float) -> list[tuple[str, float]]:
-        states = s.job_states.c
-        query = (
-            select(states.job_id, states.finished_at)
-            .where(states.finished_at < before, tuple_(states.finished_at, states.job_id) > self._place)
-            .order_by(states.finished_at, states.job_id)
-            .limit(_JOBS_AT_ONCE)
-        )
-        with self._database.read() as conn:
-            return [(job_id, finished_at) for job_id, finished_at in conn.execute(query)]
-
-    def _delete(self, job_ids: list[str], done: Pruned) -> None:
+    def _record(self, job_ids: list[str], done: _Cleared) -> None:
         # A row that is locked is being deleted by somebody else; waiting for it could end in a deadlock.
         free = select(s.jobs.c.id).where(s.jobs.c.id.in_(job_ids)).with_for_update(skip_locked=True)
         try:
             with self._database.write() as conn:
-                deleted = conn.execute(delete(s.jobs).where(s.jobs.c.id.in_(free))).rowcount
+                recorded = done.record(conn, free)
         except SchedulerError as error:
-            done.stuck_jobs += len(job_ids)
+            done.stuck += len(job_ids)
             done.problem = str(error)
         else:
-            done.jobs += deleted
+            done.count += recorded
+
+    def _expire(self, conn: Connection, free: Select[str]) -> int:
+        now = self._database.now(conn)
+        return sum(transitions.expire_result(conn, job_id, now) for job_id in list(conn.execute(free).scalars()))
+
+
+def _remove(conn: Connection, free: Select[str]) -> int:
+    return conn.execute(delete(s.jobs).where(s.jobs.c.id.in_(free))).rowcount
 
 
 def _repeat(batch: Callable[[], bool]) -> None:

@@ -4,24 +4,26 @@ A route calls `submit`; a worker calls `claim` with what its GPU has free; `plac
 makes one guarded transition. What a worker does with its lease afterwards is in `leases`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Connection, delete
 
 from scheduler import catalog
 from scheduler.claiming import Claims
-from scheduler.errors import InvalidState, NoModel
+from scheduler.deadlines import Deadlines
+from scheduler.errors import InvalidState, NoModel, SchedulerError
 from scheduler.explain import QueueInfo
 from scheduler.explainer import Explainer
 from scheduler.footprints import Footprints
+from scheduler.grouping import GroupCommit
 from scheduler.offers import offers
 from scheduler.params import VideoParams
 from scheduler.placement import Offer
 from scheduler.policy import Policy
-from scheduler.records import Attempt, Gpu, Job, JobError, Lease, NewJob, ServedModel
+from scheduler.records import Attempt, Gpu, Job, JobError, Lease, NewJob, Result, ServedModel
 from scheduler.replanning import Replanner
 from scheduler.states import JobStatus
-from scheduler.store import machines, reads, transitions
+from scheduler.store import machines, reads, transitions, versions
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.submitting import Submissions, Submitted
@@ -39,7 +41,12 @@ class Queue:
         self._claims = Claims(database, policy, wakeup)
         self._submissions = Submissions(database, policy, footprints)
         self._explainer = Explainer(database, policy, footprints, self._recent_gpus)
+        # A look at ten jobs costs little more than at one: calls of several threads share the next.
+        self._explanations = GroupCommit(
+            self._explainer.explain, is_shared=lambda error: isinstance(error, SchedulerError), largest=64
+        )
         self._replanner = Replanner(database, policy, wakeup, footprints, self._recent_gpus)
+        self._deadlines = Deadlines(database, wakeup)
 
     def submit(self, new: NewJob) -> Submitted:
         """Commit `new` to the queue, or return the job its idempotency key made before.
@@ -75,10 +82,36 @@ class Queue:
         with self._database.read() as conn:
             return reads.job(conn, job_id)
 
-    def list_jobs(self, *, status: JobStatus | None = None, before_id: str | None = None, limit: int = 20) -> list[Job]:
-        """Return up to `limit` jobs, newest first, made before the job `before_id`."""
+    def list_jobs(
+        self,
+        *,
+        tenant: str | None = None,
+        statuses: Collection[JobStatus] = (),
+        model: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        before_id: str | None = None,
+        ascending: bool = False,
+        limit: int = 20,
+    ) -> list[Job]:
+        """Return up to `limit` jobs, newest first: of a tenant, in one of `statuses` (none: in any), of a model.
+
+        `created_after` and `created_before` are seconds since 1970, both exclusive; `before_id` is the last job of the
+        page before. With `ascending` it is the oldest first.
+        """
+        wanted = reads.Wanted(tenant, frozenset(statuses), model, created_after, created_before, before_id, ascending)
         with self._database.read() as conn:
-            return reads.jobs(conn, status, before_id, limit)
+            return reads.jobs(conn, wanted, limit)
+
+    def has_expired(self, result: Result) -> bool:
+        """Tell whether a video is no longer to be had, also where its files have not been deleted yet.
+
+        By the database's clock, which costs a statement: so it is asked where a file is, and not at every poll.
+        """
+        if result.expired or result.expires_at is None:
+            return result.expired
+        with self._database.read() as conn:
+            return result.expires_at <= self._database.now(conn)
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Return a job's attempts, oldest first; empty for an unknown job."""
@@ -87,8 +120,7 @@ class Queue:
 
     def versions(self, job_ids: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Return the current version of each of these jobs that exists."""
-        with self._database.read() as conn:
-            return reads.versions(conn, list(job_ids))
+        return versions.versions(self._database, list(job_ids))
 
     def models(self) -> dict[str, ServedModel]:
         """Return the models that workers serve, newest first; raises `NoModel` while there is none."""
@@ -100,11 +132,18 @@ class Queue:
 
     def explain(self, job: Job) -> QueueInfo | None:
         """Say where a queued job stands and why it waits; None unless it is queued."""
-        return self.explain_all([job])[0]
+        return self._explanations(job)
 
     def explain_all(self, jobs: Sequence[Job]) -> list[QueueInfo | None]:
         """Do what `explain` does for several jobs, from one look."""
         return self._explainer.explain(jobs)
+
+    def outlook(self, model: str, params: VideoParams, *, priority: float = 1.0, tenant: str = "default") -> QueueInfo:
+        """Say where such a job would stand if it were submitted now, what it would wait for, and when it should end.
+
+        Raises `NoModel` or `Unschedulable`, as the submit would.
+        """
+        return self._explainer.outlook(model, params, priority, tenant)
 
     def quote(self, model: str, params: VideoParams) -> list[Offer]:
         """Return the footprint and the capacity for such a job on each GPU, under each plan; raises `NoModel`."""
@@ -143,6 +182,10 @@ class Queue:
             refused = transitions.refuse_queued(conn, job_id, error, self._database.now(conn))
         self._wakeup.notify(job_topic(job_id))
         return refused
+
+    def enforce_deadlines(self) -> list[str]:
+        """Fail queued jobs that are late, and ask running ones to stop; returns the jobs: see `Deadlines.enforce`."""
+        return self._deadlines.enforce()
 
     def replan(self, job_id: str) -> bool:
         """Give a queued job the fastest plan that fits the fleet now; False where there is none."""

@@ -6,7 +6,7 @@ Any number may run at once.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from scheduler import catalog
 from scheduler.errors import NoModel, NotFound
@@ -18,6 +18,7 @@ from scheduler.plans import PLANS
 from scheduler.policy import Policy
 from scheduler.queue import Queue
 from scheduler.records import JobError
+from scheduler.store import gates
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 
@@ -31,6 +32,7 @@ class Reaped:
     expired_jobs: list[str]
     silent_workers: list[str]
     refused_jobs: list[str]
+    overdue_jobs: list[str] = field(default_factory=list)  # past their deadline: failed, or asked to stop
     hung_jobs: list[str] = field(default_factory=list)  # taken back from workers that are heard but stuck
     unreserved_jobs: list[str] = field(default_factory=list)  # their reservation no longer made sense
     overdue_gpus: list[str] = field(default_factory=list)  # the deadline of their drain has passed
@@ -83,6 +85,7 @@ class Reaper:
             expired_jobs=expired,
             silent_workers=silent,
             refused_jobs=refused,
+            overdue_jobs=self._queue.enforce_deadlines(),
             hung_jobs=upkeep.give_up_hung_workers(since),
             unreserved_jobs=upkeep.drop_stale_reservations() if expire else [],
             overdue_gpus=upkeep.enforce_deadlines(),
@@ -108,24 +111,14 @@ class Reaper:
 
     def _hopeless(self) -> list[str]:
         """Jobs that no GPU of the fleet has room for under their plan, past the grace in which one may register."""
-        states = s.job_states.c
         found: list[str] = []
         for model, plan, largest_class in self._room():
             with self._database.read() as conn:
                 before = self._database.now(conn) - self._policy.unschedulable_grace_seconds
-                query = (
-                    select(states.job_id)
-                    .join(s.jobs, s.jobs.c.id == states.job_id)
-                    .where(
-                        s.READY,  # as the claim index says it: a parameter would not find that index
-                        states.model == model,
-                        states.plan == plan,
-                        states.memory_class > largest_class,
-                        s.jobs.c.created_at < before,
-                    )
-                    .order_by(states.memory_class, states.rank.desc(), states.job_id)  # the same ones at each round
-                )
-                found += conn.execute(query.limit(_BATCH)).scalars()
+                for gate in gates.waiting(conn, model, plan, self._policy.tenant_limits.max_running):
+                    if gate.largest_class > largest_class:
+                        query = _larger(model, plan, gate.gate, largest_class).where(s.jobs.c.created_at < before)
+                        found += conn.execute(query.limit(_BATCH)).scalars()
         return found
 
     def _room(self) -> Iterator[tuple[str, str, int]]:
@@ -153,3 +146,20 @@ class Reaper:
         if info is None or info.wait.code not in (Blocker.TOO_LARGE, Blocker.NO_GPU):
             return None
         return JobError("unschedulable", info.wait.message)
+
+
+def _larger(model: str, plan: str, gate: str, largest_class: int) -> Select[str]:
+    """The ready jobs of a line behind one gate that are of larger classes, in the order of the claim index."""
+    states = s.job_states.c
+    return (
+        select(states.job_id)
+        .join(s.jobs, s.jobs.c.id == states.job_id)
+        .where(
+            s.READY,  # as the claim index says it: a parameter would not find that index
+            states.model == model,
+            states.plan == plan,
+            states.gate == gate,
+            states.memory_class > largest_class,
+        )
+        .order_by(states.memory_class, states.rank.desc(), states.job_id)  # the same ones at each round
+    )

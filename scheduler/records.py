@@ -1,6 +1,6 @@
 """The records that cross the scheduler's border. All frozen; bytes and seconds say so in their names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.footprint import Footprint
@@ -23,6 +23,11 @@ class NewJob:
     not_before: float = 0.0  # seconds since 1970 by the database's clock; 0: at once
     idempotency_key: str | None = None
     payload_sha256: str = ""  # what the idempotency key vouches for
+    deadline_at: float | None = None  # a job that has not ended by then fails
+    retry_of: str | None = None  # the job that this one repeats
+    webhook_url: str | None = None
+    webhook_events: Sequence[str] = ()  # the types of event that the webhook is told of
+    result_ttl_seconds: float | None = None  # how long the video is kept; None: as long as the settings say
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Result:
     fps: int
     duration_seconds: float
     preview_key: str | None = None
+    expires_at: float | None = None  # when its files go; None: with the job
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,7 @@ class Job:
 
     id: str
     tenant: str
+    gate: str  # the tenant whose limit of running jobs a claim must heed, or ""
     model: str
     prompt: str
     params: VideoParams
@@ -129,6 +137,11 @@ class Job:
     not_before: float  # 0: it may be claimed
     ready_at: float  # when it could first be claimed, or will be
     cancel_requested: bool
+    deadline_at: float | None  # when it fails if it has not ended
+    retry_of: str | None
+    webhook_url: str | None
+    webhook_events: tuple[str, ...]
+    result_ttl_seconds: float | None
     gpu_id: str | None
     resumed_from_step: int | None  # of the last attempt
     checkpoint_step: int | None  # what a next attempt would go on from

@@ -16,8 +16,10 @@ from scheduler.plans import PLANS, usable
 from scheduler.policy import Policy
 from scheduler.records import Gpu, Job, ServedModel
 from scheduler.states import GpuState, JobStatus
-from scheduler.store import lines, reads, transitions
+from scheduler.store import gates, lines, reads, transitions
 from scheduler.store.database import Database
+from scheduler.store.gates import Gate
+from scheduler.store.lines import Ready
 from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
 
 _IN_LINE = 16  # so many of the first jobs are looked at for one that an idle worker could run
@@ -83,7 +85,8 @@ class Replanner:
     def feed_idle_workers(self) -> list[str]:
         """For each ready worker that nothing queued fits, replan one of the first in line that would; returns the jobs.
 
-        A job that another idle worker can take as it is is left to that one.
+        A job that another idle worker can take as it is is left to that one, and one whose tenant runs as many as it
+        may is left alone; of a tenant with a limit at most one a call is replanned.
         """
         predictor = self._footprints.current()
         with self._database.read() as conn:
@@ -100,8 +103,8 @@ class Replanner:
     ) -> Iterator[_Move]:
         block = self._policy.memory_class_bytes
         keys = {key for one in idle for key in one.budgets}
-        smallest = {key: least * block for key in keys if (least := lines.smallest_class(conn, *key)) is not None}
-        hungry = [one for one in idle if not any(one.holds(*key, need) for key, need in smallest.items())]
+        needs = [(key, gate.smallest_class * block) for key in keys for gate in self._gates(conn, *key) if gate.is_open]
+        hungry = [one for one in idle if not any(one.holds(*key, need) for key, need in needs)]
         line = self._line(conn, {model for one in hungry for model, _ in one.budgets})
         waiting = [
             job for job in line if not any(one.holds(job.model, job.footprint.plan, self._need(job)) for one in idle)
@@ -110,7 +113,7 @@ class Replanner:
             for job in waiting:
                 need = self._fastest(conn, one, job, served, predictor)
                 if need is not None:
-                    waiting.remove(job)
+                    waiting = [each for each in waiting if each is not job and not (job.gate and each.gate == job.gate)]
                     free = gib(max(0, one.gpu.sample.free_bytes or 0))
                     yield _Move(
                         job,
@@ -121,13 +124,20 @@ class Replanner:
                     break
 
     def _line(self, conn: Connection, models: set[str]) -> list[Job]:
-        """The first ready jobs of these models, of each in order, whatever their plans."""
+        """The first ready jobs of these models that their tenants may start, of each in order, whatever their plans."""
         jobs = []
         for model in sorted(models):
-            ready = [one for plan in PLANS for one in lines.first(conn, model, plan, lines.FEW)[:_IN_LINE]]
+            ready = [one for plan in PLANS for one in self._first(conn, model, plan)[:_IN_LINE]]
             ready.sort(key=lambda one: (-one.rank, one.job_id))
             jobs += [reads.job(conn, one.job_id) for one in ready[:_IN_LINE]]
         return jobs
+
+    def _first(self, conn: Connection, model: str, plan: str) -> list[Ready]:
+        closed = [gate.gate for gate in self._gates(conn, model, plan) if not gate.is_open]
+        return lines.first_open(conn, model, plan, closed)
+
+    def _gates(self, conn: Connection, model: str, plan: str) -> list[Gate]:
+        return gates.waiting(conn, model, plan, self._policy.tenant_limits.max_running)
 
     def _fastest(
         self, conn: Connection, idle: _Idle, job: Job, served: Mapping[str, ServedModel], predictor: Predictor

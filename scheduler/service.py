@@ -11,16 +11,21 @@ from scheduler.errors import StoreUnreachable
 from scheduler.events import Events
 from scheduler.fleet import Fleet
 from scheduler.footprints import Footprints
+from scheduler.keys import Keys
 from scheduler.leases import Leases
+from scheduler.measures import Measures
 from scheduler.policy import Policy
 from scheduler.pruner import Pruner
 from scheduler.queue import Queue
+from scheduler.ratelimits import RateLimits
 from scheduler.reaper import Reaper
 from scheduler.settings import StoreSettings
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
 from scheduler.sweeper import Sweeper
+from scheduler.tenants import Tenants
 from scheduler.wakeup import Wakeup
+from scheduler.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,11 @@ class Scheduler:
     sweeper: Sweeper
     events: Events
     pruner: Pruner
+    keys: Keys
+    tenants: Tenants
+    ratelimits: RateLimits
+    webhooks: Webhooks
+    measures: Measures
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Self:
@@ -69,6 +79,11 @@ class Scheduler:
             sweeper=Sweeper(database, blobs),
             events=Events(database, policy),
             pruner=Pruner(database, blobs, policy),
+            keys=Keys(database),
+            tenants=Tenants(database, policy, wakeup),
+            ratelimits=RateLimits(database),
+            webhooks=Webhooks(database, policy, Events(database, policy)),
+            measures=Measures(database),
         )
 
     def close(self) -> None:

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from scheduler.limits import RATE_MAX, TenantLimits
+from scheduler.params import PRIORITY_MAX, PRIORITY_MIN
 from scheduler.policy import MIB, Order, Policy
 from scheduler.store.database import sqlite_url
 
@@ -38,11 +40,27 @@ class StoreSettings(BaseSettings):
     lease_seconds: float = Field(10.0, ge=1, description="Silence after which an attempt counts as dead")
     max_attempts: int = Field(3, ge=1, description="Attempts before a failing job is given up")
     max_queued: int = Field(10_000, ge=1, description="Jobs that may wait; more are answered 429")
+    tenant_max_queued: int | None = Field(
+        None, ge=0, description="Jobs of one tenant that may wait, unless `reelq tenants` sets its own limit"
+    )
+    tenant_max_running: int | None = Field(
+        None, ge=0, description="Jobs of one tenant that may run at once, likewise; for jobs submitted from then on"
+    )
+    tenant_max_priority: float | None = Field(
+        None, ge=PRIORITY_MIN, le=PRIORITY_MAX, description="Highest priority that a tenant may ask for, likewise"
+    )
+    tenant_submits_per_minute: int | None = Field(
+        None, ge=1, le=RATE_MAX, description="Submits of one tenant in a minute, likewise"
+    )
+    tenant_requests_per_minute: int | None = Field(
+        None, ge=1, le=RATE_MAX, description="Requests of any kind of one tenant in a minute, likewise"
+    )
     reserve_after_seconds: float = Field(
         300.0, ge=0, description="A job that memory holds back for longer gets a GPU reserved"
     )
     hang_seconds: float = Field(120.0, gt=0, description="No progress for so long, at least, counts as hung")
     retention_days: float = Field(90.0, gt=0, description="How long ended jobs, their files and events are kept")
+    result_days: float | None = Field(None, gt=0, description="How long videos are kept; default: as their jobs")
     shutdown_seconds: float = Field(60.0, gt=0, description="How long a worker may take to end its step and exit")
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="auto: console on a terminal")
 
@@ -76,9 +94,17 @@ class StoreSettings(BaseSettings):
             worker_ttl_seconds=self.lease_seconds,
             max_attempts=self.max_attempts,
             max_queued=self.max_queued,
+            tenant_limits=TenantLimits(
+                max_queued=self.tenant_max_queued,
+                max_running=self.tenant_max_running,
+                max_priority=self.tenant_max_priority,
+                submits_per_minute=self.tenant_submits_per_minute,
+                requests_per_minute=self.tenant_requests_per_minute,
+            ),
             reserve_after_seconds=self.reserve_after_seconds,
             hang_seconds=self.hang_seconds,
             retention_seconds=self.retention_days * 86_400,
+            result_seconds=None if self.result_days is None else self.result_days * 86_400,
         )
 
     @classmethod

@@ -3,20 +3,27 @@
 from dataclasses import dataclass
 from typing import Self
 
-from scheduler.params import STANDARD, VideoParams
+from scheduler.params import HIGH, STANDARD, VideoParams
 
 _UNGUIDED = "unguided"
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Width and height in pixels, frames, whether guidance doubles the batch, and the preset."""
+    """Width and height in pixels, frames, whether guidance doubles the batch, and the preset.
+
+    The preset `high` has the same steps as `standard`, only more of them, and so the same shape.
+    """
 
     width: int
     height: int
     num_frames: int
     guided: bool = True
     preset: str = STANDARD
+
+    def __post_init__(self) -> None:
+        if self.preset == HIGH:
+            object.__setattr__(self, "preset", STANDARD)
 
     @classmethod
     def of(cls, params: VideoParams) -> Self:

@@ -79,7 +79,7 @@ class OnDeadline(StrEnum):
 
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    # claim, cancel, and the reaper's verdict on a job that fits no GPU
+    # claim, cancel, and the reaper's verdict on a job that fits no GPU or is past its deadline
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}),
     # release and retry go back to the queue
     JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}),

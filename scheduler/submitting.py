@@ -1,27 +1,24 @@
 """Putting jobs into the queue: check, rank and insert them, as many in one durable commit as come at once."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler import placement, rank
-from scheduler.errors import IdempotencyMismatch, NoModel, QueueFull, SchedulerError
+from scheduler.errors import IdempotencyMismatch, InvalidParameter, NoModel, SchedulerError
 from scheduler.footprints import Footprints, Predictor
 from scheduler.grouping import GroupCommit
+from scheduler.limits import TenantLimits
 from scheduler.offers import offers
 from scheduler.policy import Policy
+from scheduler.quotas import Quotas
 from scheduler.records import Job, NewJob
 from scheduler.states import JobStatus
 from scheduler.store import reads, submission
 from scheduler.store.database import Database
-from scheduler.store.submission import Fleet, TenantClock
+from scheduler.store.script import Trip
+from scheduler.store.submission import Fleet, Standing
 
 _LARGEST_GROUP = 256
-_COUNT_SECONDS = 1.0  # how long a count of the queue may be relied on
-_COUNT_SHARE = 8  # and for how much of the room it found: one in so many
-_COUNT_PAUSE = 20.0  # a full queue is not counted again before so many times as long as the count took
-
-_SAMPLE = 100  # queued jobs whose mean time tells when to come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +40,7 @@ class Submissions:
         self._group = GroupCommit(
             self._commit, is_shared=lambda error: isinstance(error, SchedulerError), largest=_LARGEST_GROUP
         )
-        self._passes = 0  # how many more jobs may come before the queue is counted again,
-        self._count_at = 0.0  # and when it is at the latest
-        self._full_until = 0.0
+        self._quotas = Quotas(policy.max_queued)
 
     def submit(self, new: NewJob) -> Submitted:
         """Commit one job, together with those that other threads submit meanwhile; raises what refuses it."""
@@ -65,9 +60,9 @@ class Submissions:
                 memory_seconds=self._policy.gpu_memory_seconds,
             )
             known = submission.known_keys(trip, new)
-            clocks = submission.clocks(trip, sorted({one.tenant for one in new}))
-            room = self._room(submission.Counter(trip), len(new))
-            full: QueueFull | None = None
+            standings = self._standings(trip, new)
+            limits = {tenant: standing.limits for tenant, standing in standings.items()}
+            admission = self._quotas.admission(submission.Counter(trip), fleet, limits, [one.tenant for one in new])
             made: dict[str, Job] = {}
             answers: list[Job | str | Exception] = []  # a job, the id of one made before, or why there is none
             for one in new:
@@ -75,21 +70,34 @@ class Submissions:
                 if key in known:
                     answers.append(_replay(one, *known[key]))
                     continue
-                if len(made) >= room:
-                    full = full or self._full(submission.Counter(trip))
-                    answers.append(full)
-                    continue
-                answer = self._ranked(one, fleet, predictor, clocks.get(one.tenant), now)
+                standing = standings[one.tenant]
+                answer = (
+                    _too_high(one, standing.limits)
+                    or admission.refusal(one.tenant)
+                    or self._ranked(one, fleet, predictor, standing, now)
+                )
                 answers.append(answer)
                 if isinstance(answer, Job):
                     made[one.id] = answer
+                    admission.admit(one.tenant)
                     if one.idempotency_key is not None:
                         known[key] = (one.payload_sha256, one.id)
-            submission.insert(trip, [(one, made[one.id]) for one in new if one.id in made], clocks.values())
+            clocks = [standing.clock for standing in standings.values() if standing.clock is not None]
+            submission.insert(trip, [(one, made[one.id]) for one in new if one.id in made], clocks)
         return [self._answer(answer, made) for answer in answers]
 
+    def _standings(self, trip: Trip, new: Sequence[NewJob]) -> dict[str, Standing]:
+        """The owners of `new`, each with the limits in force: its own, else the policy's."""
+        tenants, defaults = sorted({one.tenant for one in new}), self._policy.tenant_limits
+        known = submission.standings(trip, tenants)
+        unknown = Standing(defaults, None)
+        return {
+            tenant: Standing(known[tenant].limits.over(defaults), known[tenant].clock) if tenant in known else unknown
+            for tenant in tenants
+        }
+
     def _ranked(
-        self, new: NewJob, fleet: Fleet, predictor: Predictor, clock: TenantClock | None, now: float
+        self, new: NewJob, fleet: Fleet, predictor: Predictor, standing: Standing, now: float
     ) -> Job | SchedulerError:
         """The job as it goes into the queue, or why it cannot."""
         policy = self._policy
@@ -102,11 +110,13 @@ class Submissions:
             return error
         best = choice.offer.footprint
         ready_at = max(now, new.not_before)
+        clock = standing.clock
         virtual_at = clock.submitted(now, ready_at, best.seconds) if clock else ready_at
         weight, place = rank.place(policy, best, priority=new.priority, virtual_at=virtual_at)
         return Job(
             id=new.id,
             tenant=new.tenant,
+            gate="" if standing.limits.max_running is None else new.tenant,
             model=new.model,
             prompt=new.prompt,
             params=new.params,
@@ -127,6 +137,11 @@ class Submissions:
             not_before=new.not_before if new.not_before > now else 0.0,
             ready_at=ready_at,
             cancel_requested=False,
+            deadline_at=new.deadline_at,
+            retry_of=new.retry_of,
+            webhook_url=new.webhook_url,
+            webhook_events=tuple(new.webhook_events),
+            result_ttl_seconds=new.result_ttl_seconds,
             gpu_id=None,
             resumed_from_step=None,
             checkpoint_step=None,
@@ -154,32 +169,12 @@ class Submissions:
         ) as error:  # deleted meanwhile, say; what the others submitted is in the queue all the same
             return error
 
-    def _room(self, counter: submission.Counter, wanted: int) -> int:
-        """How many jobs may come now.
 
-        A long queue is not counted for every job: for a second, an eighth of the room that was found may be filled
-        unseen, so that several front ends together may exceed the limit by a few jobs in a hundred at most. Nor is a
-        full one counted for every job that it refuses.
-        """
-        started = time.monotonic()
-        if started < self._full_until:
-            return 0
-        if wanted <= self._passes and started < self._count_at:
-            self._passes -= wanted
-            return wanted
-        room = self._policy.max_queued - counter.queued(self._policy.max_queued)
-        counted = time.monotonic()
-        self._passes = room // _COUNT_SHARE
-        self._count_at = counted + _COUNT_SECONDS
-        if room <= 0:
-            self._full_until = counted + _COUNT_PAUSE * (counted - started)
-        return room
-
-    def _full(self, counter: submission.Counter) -> QueueFull:
-        limit = self._policy.max_queued
-        return QueueFull(
-            f"the queue is full: {limit} jobs are waiting", retry_after_seconds=counter.mean_seconds(_SAMPLE)
-        )
+def _too_high(new: NewJob, limits: TenantLimits) -> InvalidParameter | None:
+    highest = limits.max_priority
+    if highest is None or new.priority <= highest:
+        return None
+    return InvalidParameter("priority", f"must be at most {highest:g} for tenant {new.tenant}, not {new.priority:g}")
 
 
 def _replay(new: NewJob, payload_sha256: str, job_id: str) -> str | IdempotencyMismatch:

@@ -1,9 +1,9 @@
 """Where images and videos are kept: a folder, or any S3 service."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from scheduler.errors import NotFound, StoreUnreachable
@@ -17,6 +17,9 @@ class BlobStore(Protocol):
     Raises `NotFound` for a key that is not there or could not be, `StorageFull` when there is no room,
     `StoreUnreachable` otherwise.
     """
+
+    def put(self, key: str, write: Callable[[BinaryIO], None]) -> None:
+        """Store under `key` what `write` writes to the file it is given; what it raises passes through."""
 
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at `path` under `key`; the file may be moved away."""

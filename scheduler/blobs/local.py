@@ -4,9 +4,10 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from scheduler.blobs import checked_key
 from scheduler.errors import NotFound, StorageFull, StoreUnreachable
@@ -19,6 +20,7 @@ class LocalBlobs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._durable: set[Path] = set()  # the folders in the root, few, whose names are on disk
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             writable = os.access(root, os.R_OK | os.W_OK | os.X_OK)
@@ -27,21 +29,27 @@ class LocalBlobs:
         if not writable:
             raise StoreUnreachable(f"cannot use the blob folder {root}: no permission to write")
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Store a copy of the file at `path` under `key`, durably."""
+    def put(self, key: str, write: Callable[[BinaryIO], None]) -> None:
+        """Store what `write` writes to the file it is given, durably."""
         target = self._path(key)
         partial = target.with_name(f".{secrets.token_hex(8)}.partial")
         with _translated():
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with path.open("rb") as source, partial.open("xb") as copy:
-                    shutil.copyfileobj(source, copy, _CHUNK_BYTES)
-                    copy.flush()
-                    os.fsync(copy.fileno())
+                with partial.open("xb") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
                 partial.replace(target)
-            finally:
+            except BaseException:
                 partial.unlink(missing_ok=True)
+                raise
             self._sync_folders(target.parent)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store a copy of the file at `path` under `key`, durably."""
+        with _translated(), path.open("rb") as source:
+            self.put(key, lambda file: shutil.copyfileobj(source, file, _CHUNK_BYTES))
 
     def size(self, key: str) -> int:
         """Return a blob's size in bytes."""
@@ -89,13 +97,18 @@ class LocalBlobs:
         return self.root / checked_key(key)
 
     def _sync_folders(self, folder: Path) -> None:
-        while folder != self.root.parent:
+        """Make the names durable that lead to a new file in `folder`."""
+        while True:
             handle = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            folder = folder.parent
+            if folder == self.root or folder in self._durable:
+                return
+            below, folder = folder, folder.parent
+            if folder == self.root:
+                self._durable.add(below)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """Blobs in an S3 service; credentials and endpoint come from the usual `AWS_*` variables."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from scheduler.blobs import checked_key
 from scheduler.errors import NotFound, StoreUnreachable
@@ -23,6 +25,13 @@ class S3Blobs:
         with _translated():
             # The endpoint's own scheme says whether TLS is wanted; AWS_ALLOW_HTTP need not repeat it.
             self._store = S3Store.from_url(url, client_options={"allow_http": True}, retry_config=_RETRIES)
+
+    def put(self, key: str, write: Callable[[BinaryIO], None]) -> None:
+        """Store what `write` writes to the file it is given."""
+        with tempfile.NamedTemporaryFile(prefix="reelq-") as file:
+            write(cast("BinaryIO", file))
+            file.flush()
+            self.put_file(key, Path(file.name))
 
     def put_file(self, key: str, path: Path) -> None:
         """Store a copy of the file at `path` under `key`."""

@@ -1,10 +1,11 @@
 """The statements of a claim: look at the GPU, find the job to run, take it.
 
-Finding is a skip-scan over memory classes, so that its cost does not grow with the backlog. For one line (a model and a
-plan) the claim index is ordered by (memory class, rank): the recursive part steps from class to class, one index seek
-each, and each class then gives its head, one seek more. `ORDER BY rank … WHERE memory <= free` would walk past every
-job that does not fit. A line in which nothing waits costs one seek, so all that a worker could run are scanned at once.
-Jobs that are not to run yet are not in that index at all.
+Finding is a skip-scan over gates and memory classes, so that its cost does not grow with the backlog. For one line (a
+model and a plan) the claim index is ordered by (gate, memory class, rank): the recursive parts step from gate to gate
+(see `gates`; a closed one leads no further) and there from class to class, one index seek each, and each class then
+gives its head, one seek more. `ORDER BY rank … WHERE memory <= free` would walk past every job that does not fit. A
+line in which nothing waits costs one seek, so all that a worker could run are scanned at once. Jobs that are not to run
+yet are not in that index at all.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from scheduler.store import gates
 from scheduler.store.script import Chain, Statement
 
 
@@ -29,9 +31,10 @@ class Line:
     spare: int = 0
 
 
-def parameters(lines: Sequence[Line]) -> dict[str, Any]:
-    """Return the parameters that stand for these lines in a scan of so many."""
-    return {f"{name}_{at}": getattr(line, name) for at, line in enumerate(lines) for name in _LINE}
+def parameters(lines: Sequence[Line], tenant_max_running: int | None) -> dict[str, Any]:
+    """Return the parameters that stand for these lines in a scan of so many; see `gates.is_open` for the other."""
+    of_lines = {f"{name}_{at}": getattr(line, name) for at, line in enumerate(lines) for name in _LINE}
+    return of_lines | {"tenant_max_running": tenant_max_running}
 
 
 _LINE = {"model": "text", "plan": "text", "above": "integer", "largest": "integer", "spare": "integer"}
@@ -76,31 +79,47 @@ PROMOTE = Statement(
 
 # Ordered as only the claim index is: for a `min` a planner that knows no better would take another one.
 _IN_ORDER = "ORDER BY q.memory_class, q.rank DESC, q.job_id"
-_CLASSES = """
-    WITH RECURSIVE lines(model, plan, above, largest, spare) AS (VALUES {lines}),
-    classes(model, plan, largest, spare, memory_class) AS (
-        SELECT l.model, l.plan, l.largest, l.spare, (
-            SELECT q.memory_class FROM job_states q
+_CLASSES = f"""
+    WITH RECURSIVE lines(model, plan, above, largest, spare) AS (VALUES {{lines}}),
+    gates(model, plan, above, largest, spare, gate) AS (
+        SELECT l.model, l.plan, l.above, l.largest, l.spare, (
+            SELECT q.gate FROM job_states q
             WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = l.model AND q.plan = l.plan
-              AND q.memory_class > l.above
-            {in_order} LIMIT 1
+            {gates.IN_ORDER} LIMIT 1
         )
         FROM lines l
         UNION ALL
-        SELECT c.model, c.plan, c.largest, c.spare, (
+        SELECT g.model, g.plan, g.above, g.largest, g.spare, (
+            SELECT q.gate FROM job_states q
+            WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = g.model AND q.plan = g.plan
+              AND q.gate > g.gate
+            {gates.IN_ORDER} LIMIT 1
+        )
+        FROM gates g WHERE g.gate IS NOT NULL
+    ),
+    classes(model, plan, gate, largest, spare, memory_class) AS (
+        SELECT g.model, g.plan, g.gate, g.largest, g.spare, (
+            SELECT q.memory_class FROM job_states q
+            WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = g.model AND q.plan = g.plan
+              AND q.gate = g.gate AND q.memory_class > g.above
+            {_IN_ORDER} LIMIT 1
+        )
+        FROM gates g WHERE g.gate IS NOT NULL AND {gates.is_open("g.gate")}
+        UNION ALL
+        SELECT c.model, c.plan, c.gate, c.largest, c.spare, (
             SELECT q.memory_class FROM job_states q
             WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = c.model AND q.plan = c.plan
-              AND q.memory_class > c.memory_class
-            {in_order} LIMIT 1
+              AND q.gate = c.gate AND q.memory_class > c.memory_class
+            {_IN_ORDER} LIMIT 1
         )
         FROM classes c WHERE c.memory_class < c.largest
     )
-"""
+"""  # noqa: S608  all of it is text from here
 # From the class on, and in that order too: with `=` it would take another index as well.
 _FROM_CLASS_ON = """
     FROM job_states q
     WHERE q.status = 'queued' AND q.not_before = 0 AND q.model = classes.model AND q.plan = classes.plan
-      AND q.memory_class >= classes.memory_class
+      AND q.gate = classes.gate AND q.memory_class >= classes.memory_class
 """
 _FIRST = f"SELECT q.job_id {_FROM_CLASS_ON} {_IN_ORDER} LIMIT 1 OFFSET :depth"
 _FIRST_UNRESERVED = f"""
@@ -116,7 +135,8 @@ _FIRST_THAT_ENDS = f"""
     ORDER BY d.rank DESC, d.job_id LIMIT 1
 """  # noqa: S608  all of it is text from here
 _COLUMNS = """
-    SELECT s.job_id, s.model, s.plan, s.shape, s.memory_class, s.rank, s.ready_at, s.lease, s.attempts, s.est_seconds,
+    SELECT s.job_id, s.model, s.plan, s.gate, s.shape, s.memory_class, s.rank, s.ready_at, s.lease, s.attempts,
+           s.est_seconds,
            (SELECT r.gpu_id FROM reservations r WHERE r.job_id = s.job_id) AS reserved_gpu_id
     FROM job_states s
 """
@@ -127,7 +147,7 @@ _LOCKED = " {skip_locked}"
 
 def _scan(head: str, lines: int) -> str:
     values = (", ".join(f"CAST(:{name}_{at} AS {type_})" for name, type_ in _LINE.items()) for at in range(lines))
-    classes = _CLASSES.replace("{lines}", ", ".join(f"({one})" for one in values)).replace("{in_order}", _IN_ORDER)
+    classes = _CLASSES.replace("{lines}", ", ".join(f"({one})" for one in values))
     heads = f"SELECT ({head}) FROM classes WHERE classes.memory_class <= classes.largest"  # noqa: S608  text from above
     largest = "(SELECT l.largest FROM lines l WHERE l.model = s.model AND l.plan = s.plan)"
     return (
@@ -138,7 +158,7 @@ def _scan(head: str, lines: int) -> str:
 
 @cache
 def best(lines: int) -> tuple[Statement]:
-    """The head with the highest rank of the classes of so many lines.
+    """The head with the highest rank of the classes of so many lines, behind gates that are open.
 
     `depth` is 0, or more when those before it are being claimed by others. What another claim is about to take is
     passed over, never waited for.
@@ -164,7 +184,11 @@ def blocked(lines: int) -> tuple[Statement]:
     return (Statement(_scan(_FIRST_UNRESERVED, lines)),)
 
 
-ONE = (Statement(f"{_COLUMNS} WHERE s.job_id = :job_id AND {_STILL_READY} {_LOCKED}"),)
+ONE = (Statement(f"{_COLUMNS} WHERE s.job_id = :job_id AND {_STILL_READY} AND {gates.is_open('s.gate')} {_LOCKED}"),)
+
+# Of claims that would start jobs of limited tenants one goes on at a time: two could each see the same last place. It
+# is one lock for all gates, so that a claim which then finds its gate closed can try another and never wait in a ring.
+PASS_GATES_ALONE = Statement("SELECT pg_advisory_xact_lock(491327417447)", postgres_only=True)  # "reelg"
 
 # Claims on different GPUs meet at these rows. One at a time makes a reservation, the others do without this time; and
 # what another is just deleting is left to it. So none waits for another, and no two for each other.

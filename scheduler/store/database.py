@@ -3,7 +3,7 @@
 import select
 import sqlite3
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scheduler.errors import SqliteTooOld, StorageFull, StoreUnreachable
-from scheduler.store.script import Trip
+from scheduler.store.script import Statement, Trip
 from scheduler.store.turn import Turn
 
 # Before it, a WAL reset by one writer can lose what another has just committed (https://sqlite.org/wal.html).
@@ -92,6 +92,20 @@ class Database:
             finally:
                 pooled.close()
 
+    def glance(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of one statement that reads, by the driver alone: a transaction by itself."""
+        try:
+            pooled = self._trips.raw_connection()
+            try:
+                cursor = pooled.cursor()
+                cursor.execute(statement.sql(self.dialect, self.clock), parameters)
+                return list(cursor.fetchall())
+            finally:
+                pooled.close()
+        except Exception:
+            with translated(), self._driver_errors():
+                raise
+
     def _trip(self, connection: Any) -> Trip:
         if self.is_sqlite:
             return Trip(connection, "sqlite", self.clock, lambda: _named_cursor(connection))
@@ -111,6 +125,11 @@ class Database:
 
     def _turn(self) -> AbstractContextManager[None]:
         return self._writers.taken() if self._writers else nullcontext()
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return "sqlite" if self.is_sqlite else "postgresql"
 
     @property
     def clock(self) -> str:

@@ -6,10 +6,11 @@ query reads a stretch of that index and nothing else.
 """
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
 from scheduler.states import Outcome
 from scheduler.store import schema as s
@@ -31,8 +32,10 @@ _AHEAD = text(
     ) ahead
     """  # noqa: S608  constants of this file
 )
-_SMALLEST = text(f"SELECT min(memory_class) {_LINE}")
 _FIRST = {few: text(f"SELECT rank, job_id, est_seconds {_LINE} {_ORDER} LIMIT {few}") for few in (FEW, MOST)}
+_FIRST_OPEN = text(f"SELECT rank, job_id, est_seconds {_LINE} AND gate NOT IN :closed {_ORDER} LIMIT {FEW}").bindparams(
+    bindparam("closed", expanding=True)
+)
 _RUNGS = text(
     f"""
     SELECT rank, job_id, jobs, seconds
@@ -126,10 +129,15 @@ def first(conn: Connection, model: str, plan: str, most: int) -> list[Ready]:
     return [Ready._make(row) for row in conn.execute(_FIRST[most], {"model": model, "plan": plan}).all()]
 
 
-def smallest_class(conn: Connection, model: str, plan: str) -> int | None:
-    """Return the smallest memory class in the line; None where nobody waits."""
-    found: int | None = conn.execute(_SMALLEST, {"model": model, "plan": plan}).scalar()
-    return found
+def first_open(conn: Connection, model: str, plan: str, closed: Collection[str]) -> list[Ready]:
+    """Return the first `FEW` ready jobs of the line that are not behind one of the `closed` gates.
+
+    It walks past those that are: 1 µs a job.
+    """
+    if not closed:
+        return first(conn, model, plan, FEW)
+    values = {"model": model, "plan": plan, "closed": list(closed)}
+    return [Ready._make(row) for row in conn.execute(_FIRST_OPEN, values).all()]
 
 
 def rungs(conn: Connection, model: str, plan: str, step: int) -> list[Rung]:

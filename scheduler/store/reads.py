@@ -1,8 +1,12 @@
 """Queries that answer a poll."""
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, union_all
 
 from scheduler.errors import NotFound
+from scheduler.ids import first_at
 from scheduler.records import Attempt, Job, ServedModel
 from scheduler.states import JobStatus
 from scheduler.store import rows
@@ -11,6 +15,24 @@ from scheduler.store import schema as s
 # Built once: that takes as long as the database does.
 _JOB = rows.select_jobs().where(s.jobs.c.id == bindparam("job_id"))
 _MODELS = select(s.models).order_by(s.models.c.seen_at.desc(), s.models.c.id)
+# An id is made before its job is committed, and by another clock: far longer than that, and than clocks differ.
+_ID_SLACK_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which jobs a list is of; None and no statuses: any. Times are exclusive, and so is the id.
+
+    `ascending` turns the list round: oldest first, and from the job `before_id` on to later ones.
+    """
+
+    tenant: str | None = None
+    statuses: frozenset[JobStatus] = frozenset()
+    model: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    before_id: str | None = None
+    ascending: bool = False
 
 
 def job(conn: Connection, job_id: str) -> Job:
@@ -21,15 +43,51 @@ def job(conn: Connection, job_id: str) -> Job:
     return rows.job(row)
 
 
-def jobs(conn: Connection, status: JobStatus | None, before_id: str | None, limit: int) -> list[Job]:
-    """Return up to `limit` jobs, newest first; ids sort by time, so an id is the cursor."""
-    id_ = s.jobs.c.id if status is None else s.job_states.c.job_id  # where the index is that has them in order
-    query = rows.select_jobs().order_by(id_.desc()).limit(limit)
+def jobs(conn: Connection, wanted: Wanted, limit: int) -> list[Job]:
+    """Return up to `limit` jobs, in order; ids sort by time, so an id is the cursor."""
+    return [rows.job(row) for row in conn.execute(page(wanted, limit))]
+
+
+def page(wanted: Wanted, limit: int) -> Select[Any]:
+    """Return the query of `jobs`."""
+    merged = union_all(*(select(ids.subquery().c.id) for ids in newest(wanted, limit))).subquery()
+    chosen = select(merged.c.id).order_by(_order(merged.c.id, wanted)).limit(limit)
+    return rows.select_jobs().where(s.jobs.c.id.in_(chosen)).order_by(_order(s.jobs.c.id, wanted))
+
+
+def newest(wanted: Wanted, limit: int) -> list[Select[Any]]:
+    """Return the queries whose answers, merged, are the ids of a page: one for each status.
+
+    Each reads an index that has them in order, and stops after `limit`; of several statuses together none does.
+    """
+    every = len(wanted.statuses) in (0, len(JobStatus))
+    return [_ids(wanted, status).limit(limit) for status in ([None] if every else sorted(wanted.statuses))]
+
+
+def _order(id_: ColumnElement[str], wanted: Wanted) -> ColumnElement[str]:
+    return id_.asc() if wanted.ascending else id_.desc()
+
+
+def _ids(wanted: Wanted, status: JobStatus | None) -> Select[Any]:
+    table = s.jobs if status is None else s.job_states
+    id_ = s.jobs.c.id if status is None else s.job_states.c.job_id
+    query = select(id_.label("id")).order_by(_order(id_, wanted))
     if status is not None:
         query = query.where(s.job_states.c.status == status)
-    if before_id is not None:
-        query = query.where(id_ < before_id)
-    return [rows.job(row) for row in conn.execute(query)]
+    if wanted.tenant is not None:
+        query = query.where(table.c.tenant == wanted.tenant)
+    if wanted.model is not None:
+        query = query.where(table.c.model == wanted.model)
+    if wanted.before_id is not None:
+        query = query.where(id_ > wanted.before_id if wanted.ascending else id_ < wanted.before_id)
+    after, before = wanted.created_after, wanted.created_before
+    if status is not None and (after is not None or before is not None):
+        query = query.join(s.jobs, s.jobs.c.id == id_)
+    if after is not None:
+        query = query.where(s.jobs.c.created_at > after, id_ >= first_at("job", after - _ID_SLACK_SECONDS))
+    if before is not None:
+        query = query.where(s.jobs.c.created_at < before, id_ < first_at("job", before + _ID_SLACK_SECONDS))
+    return query
 
 
 def attempts(conn: Connection, job_id: str) -> list[Attempt]:

@@ -28,7 +28,7 @@ from scheduler.store import schema as s
 
 _JOB_COLUMNS: list[ColumnElement[Any]] = [
     *s.jobs.c,
-    *(c for c in s.job_states.c if c.name not in ("job_id", "model", "steps")),
+    *(c for c in s.job_states.c if c.name not in ("job_id", "tenant", "model", "steps")),
     s.leases.c.stage,
     s.leases.c.step,
     s.leases.c.steps,
@@ -68,6 +68,7 @@ def job(row: Row[Any]) -> Job:
     return Job(
         id=row.id,
         tenant=row.tenant,
+        gate=row.gate,
         model=row.model,
         prompt=row.prompt,
         params=VideoParams.from_dict(row.params),
@@ -88,6 +89,11 @@ def job(row: Row[Any]) -> Job:
         not_before=row.not_before,
         ready_at=row.ready_at,
         cancel_requested=row.cancel_requested_at is not None,
+        deadline_at=row.deadline_at,
+        retry_of=row.retry_of,
+        webhook_url=row.webhook_url,
+        webhook_events=tuple(row.webhook_events or ()),
+        result_ttl_seconds=row.result_ttl_seconds,
         gpu_id=row.gpu_id,
         resumed_from_step=row.resumed_from_step,
         checkpoint_step=row.checkpoint_step,
@@ -213,4 +219,5 @@ def _error(row: Row[Any]) -> JobError | None:
 
 
 def _result(row: Row[Any]) -> Result:
-    return Result(**{c.name: getattr(row, f"result_{c.name}") for c in s.results.c if c.name != "job_id"})
+    values = {c.name: getattr(row, f"result_{c.name}") for c in s.results.c if c.name != "job_id"}
+    return Result(expired=values.pop("expired_at") is not None, **values)

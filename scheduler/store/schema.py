@@ -58,14 +58,21 @@ jobs = Table(
     Column("image_key", String, nullable=False),
     Column("max_attempts", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("retry_of", String),  # the job that this one repeats
+    Column("webhook_url", Text),  # who is told of its events,
+    Column("webhook_events", JSON),  # and of which: a list of their types
+    Column("result_ttl_seconds", Double),  # how long its video is kept, where the caller said so
     CheckConstraint("max_attempts >= 1", name="max_attempts"),
 )
+Index("ix_jobs_tenant", jobs.c.tenant, jobs.c.id)
 
 # Where the job stands: one row a job, moved only by the transitions.
 job_states = Table(
     "job_states",
     metadata,
     _job_id(),
+    Column("tenant", String, nullable=False),
+    Column("gate", String, nullable=False),  # the tenant whose limit of running jobs a claim must heed, or ''
     Column("status", String, nullable=False),
     Column("model", String, nullable=False),
     Column("priority", Double, nullable=False),
@@ -85,6 +92,7 @@ job_states = Table(
     Column("lease", BigInteger, nullable=False),  # the fence: monotonic, never reset
     Column("attempts", Integer, nullable=False),
     Column("cancel_requested_at", Double),
+    Column("deadline_at", Double),  # a job that has not ended by then fails
     Column("version", BigInteger, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),
@@ -103,11 +111,13 @@ job_states = Table(
 READY = text("status = 'queued' AND not_before = 0")
 _DEFERRED = text("status = 'queued' AND not_before > 0")
 _ENDED = text("finished_at IS NOT NULL")
-# What a claim seeks: the head of each memory class; and, for backfill, the first of each that end in time.
+_DUE = text("finished_at IS NULL AND deadline_at IS NOT NULL")
+# What a claim seeks: the head of each memory class, gate by gate; for backfill, the first of each that end in time.
 Index(
     "ix_job_states_claim",
     job_states.c.model,
     job_states.c.plan,
+    job_states.c.gate,
     job_states.c.memory_class,
     job_states.c.rank.desc(),
     job_states.c.job_id,
@@ -135,6 +145,8 @@ Index(
 )
 Index("ix_job_states_ended", job_states.c.finished_at, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index("ix_job_states_status", job_states.c.status, job_states.c.job_id)
+Index("ix_job_states_tenant", job_states.c.tenant, job_states.c.status, job_states.c.job_id)
+Index("ix_job_states_due", job_states.c.deadline_at, sqlite_where=_DUE, postgresql_where=_DUE)
 
 # The open leases: at most one a job, by the primary key. Heartbeats and progress touch only this table.
 leases = Table(
@@ -237,7 +249,11 @@ results = Table(
     Column("num_frames", Integer, nullable=False),
     Column("fps", Integer, nullable=False),
     Column("duration_seconds", Double, nullable=False),
+    Column("expires_at", Double),  # when its files go; NULL: with the job
+    Column("expired_at", Double),  # when they went
 )
+_KEPT = text("expired_at IS NULL AND expires_at IS NOT NULL")
+Index("ix_results_expiring", results.c.expires_at, sqlite_where=_KEPT, postgresql_where=_KEPT)
 
 idempotency_keys = Table(
     "idempotency_keys",
@@ -360,14 +376,108 @@ reservations = Table(
     CheckConstraint("reserved_bytes > 0", name="reserved_bytes"),
 )
 
-# Fair share: each tenant's virtual clock, moved by what it submits. No share means no clock.
+# What a tenant may do: NULL is no limit of its own. Fair share: its virtual clock is moved by what it submits; no share
+# means no clock.
 tenants = Table(
     "tenants",
     metadata,
     Column("id", String, primary_key=True),
     Column("share", Double),
     Column("virtual_at", Double, nullable=False),
+    Column("max_queued", Integer),
+    Column("max_running", Integer),
+    Column("max_priority", Double),
+    Column("submits_per_minute", Integer),
+    Column("requests_per_minute", Integer),
+    Column("webhook_secrets", JSON),  # [{secret, until}]: the newest first; `until` is null for the one in force
     CheckConstraint("share > 0", name="share"),
+    CheckConstraint("max_queued >= 0 AND max_running >= 0 AND max_priority > 0", name="limits"),
+    CheckConstraint("submits_per_minute > 0 AND requests_per_minute > 0", name="rates"),
+)
+
+# Who may call: of each key its SHA-256 only. Rows are never deleted: with the first one the service stops being open.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("sha256", String, nullable=False, unique=True),
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("used_at", Double),  # to the minute
+)
+
+# Rate limits: the theoretical arrival time of each bucket's next request (GCRA), which all front ends move on.
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("arrival_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Webhooks. An endpoint is a URL of a tenant, made when a job first names it.
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("failing_since", Double),  # no delivery has succeeded since
+    Column("disabled_at", Double),
+    Column("disabled_reason", Text),
+    CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_has_reason"),
+)
+Index("ix_webhook_endpoints_url", webhook_endpoints.c.tenant, webhook_endpoints.c.url, unique=True)
+
+# The outbox: what is to be told to whom. Made from the log of events, each event once for each endpoint.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("endpoint_id", String, ForeignKey("webhook_endpoints.id"), nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("payload", Text, nullable=False),  # the very bytes that are sent and signed
+    Column("position", BigInteger, nullable=False),  # of the event it tells of
+    Column("created_at", Double, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Double),  # when to try again; NULL: delivered, or given up
+    Column("delivered_at", Double),
+    Column("given_up_at", Double),
+    CheckConstraint("next_at IS NULL OR (delivered_at IS NULL AND given_up_at IS NULL)", name="over_or_not"),
+)
+_TO_SEND = text("next_at IS NOT NULL")
+Index("ix_webhook_deliveries_next", webhook_deliveries.c.next_at, sqlite_where=_TO_SEND, postgresql_where=_TO_SEND)
+Index("ix_webhook_deliveries_event", webhook_deliveries.c.endpoint_id, webhook_deliveries.c.position, unique=True)
+Index("ix_webhook_deliveries_tenant", webhook_deliveries.c.tenant, webhook_deliveries.c.id)
+Index("ix_webhook_deliveries_job", webhook_deliveries.c.job_id)
+
+# Each try at a delivery, and what came of it.
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("delivery_id", String, ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("status", Integer),  # of the answer; NULL: there was none
+    Column("error", Text),
+    sqlite_with_rowid=False,
+)
+
+# How far the outbox has read the log of events: one row, or none before the first.
+webhook_cursor = Table(
+    "webhook_cursor",
+    metadata,
+    Column("only_row", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    CheckConstraint("only_row = 1", name="only_row"),
 )
 
 # The whole queue's switches: one row, or none while all are as they were at first.

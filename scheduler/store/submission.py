@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from scheduler.limits import TenantLimits
 from scheduler.records import Gpu, GpuInfo, GpuSample, Job, NewJob, ServedModel, Worker
 from scheduler.shape import Shape
 from scheduler.states import GpuState
@@ -15,10 +16,18 @@ _NOW = (Statement("SELECT {now} AS now"),)
 # Of several calls with a new key, one inserts it and the others find it. (SQLite: the whole database is locked.)
 _LOCK_KEY = Statement("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))", postgres_only=True)
 _KEY = Statement("SELECT payload_sha256, job_id FROM idempotency_keys WHERE tenant = :tenant AND key = :key")
-_CLOCK = Statement("SELECT id, share, virtual_at FROM tenants WHERE id = :tenant {for_update}")
+_TENANT = Statement(
+    "SELECT id, share, max_queued, max_running, max_priority, virtual_at FROM tenants WHERE id = :tenant {for_update}"
+)
 _MOVE_CLOCK = Statement("UPDATE tenants SET virtual_at = :virtual_at WHERE id = :tenant")
 _QUEUED = (
     Statement("SELECT count(*) AS jobs FROM (SELECT 1 FROM job_states WHERE status = 'queued' LIMIT :limit) counted"),
+)
+_QUEUED_OF = (
+    Statement(
+        "SELECT count(*) AS jobs FROM"
+        " (SELECT 1 FROM job_states WHERE tenant = :tenant AND status = 'queued' LIMIT :limit) counted"
+    ),
 )
 _SECONDS = (
     Statement(
@@ -67,14 +76,24 @@ class TenantClock:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a submit needs to know of a tenant: its own limits, and its clock if it has a share."""
+
+    limits: TenantLimits
+    clock: TenantClock | None
+
+
+@dataclass(frozen=True, slots=True)
 class Counter:
     """Counts the queue, inside a transaction."""
 
     trip: Trip
 
-    def queued(self, limit: int) -> int:
-        """Return how many jobs are queued, counting no further than `limit`."""
-        return int(self.trip.row(_QUEUED, {"limit": limit}).jobs)
+    def queued(self, limit: int, tenant: str | None = None) -> int:
+        """Return how many jobs are queued, of all or of one tenant, counting no further than `limit`."""
+        if tenant is None:
+            return int(self.trip.row(_QUEUED, {"limit": limit}).jobs)
+        return int(self.trip.row(_QUEUED_OF, {"limit": limit, "tenant": tenant}).jobs)
 
     def mean_seconds(self, limit: int) -> float:
         """Return the mean of the estimated seconds of up to `limit` queued jobs."""
@@ -108,10 +127,15 @@ def known_keys(trip: Trip, new: Sequence[NewJob]) -> dict[tuple[str, str | None]
     }
 
 
-def clocks(trip: Trip, tenants: Sequence[str]) -> dict[str, TenantClock]:
-    """Return (and lock) the clocks of those tenants that have a share; `tenants` must be sorted."""
-    found = [done.row for done in trip.each(_CLOCK, [{"tenant": tenant} for tenant in tenants])]
-    return {row.id: TenantClock(row.id, row.share, row.virtual_at) for row in found if row is not None and row.share}
+def standings(trip: Trip, tenants: Sequence[str]) -> dict[str, Standing]:
+    """Return (and lock) what is known of those tenants that have a row; `tenants` must be sorted."""
+    found = [done.row for done in trip.each(_TENANT, [{"tenant": tenant} for tenant in tenants])]
+    return {row.id: _standing(row) for row in found if row is not None}
+
+
+def _standing(row: Any) -> Standing:
+    limits = TenantLimits(row.share, row.max_queued, row.max_running, row.max_priority)
+    return Standing(limits, TenantClock(row.id, row.share, row.virtual_at) if row.share else None)
 
 
 @lru_cache(maxsize=4)
@@ -167,6 +191,10 @@ def _job(job: Job) -> dict[str, object]:
         "image_key": job.image_key,
         "max_attempts": job.max_attempts,
         "created_at": job.created_at,
+        "retry_of": job.retry_of,
+        "webhook_url": job.webhook_url,
+        "webhook_events": list(job.webhook_events) if job.webhook_url else None,
+        "result_ttl_seconds": job.result_ttl_seconds,
     }
 
 
@@ -174,6 +202,8 @@ def _state(job: Job) -> dict[str, object]:
     need = job.footprint
     return {
         "job_id": job.id,
+        "tenant": job.tenant,
+        "gate": job.gate,
         "status": job.status.value,
         "model": job.model,
         "priority": job.priority,
@@ -190,6 +220,7 @@ def _state(job: Job) -> dict[str, object]:
         "steps": job.params.num_inference_steps,
         "not_before": job.not_before,
         "ready_at": job.ready_at,
+        "deadline_at": job.deadline_at,
         "lease": 0,
         "attempts": 0,
         "version": 1,

@@ -1,7 +1,7 @@
 """Every move a job can make, one function each: a guarded statement, and the event that tells of it.
 
-                claim                 succeed, fail, cancelled
-  queued ──────────────────▶ running ───────────────────────────▶ succeeded | failed | cancelled
+                claim                 succeed, fail, stop
+  queued ──────────────────▶ running ─────────────────────▶ succeeded | failed | cancelled
     ▲ │ cancel, refuse          │
     │ └──▶ cancelled | failed   └── requeue: release (burns no attempt); retry and expiry (burn one, back off)
     └───────────────────────────────┘
@@ -9,10 +9,16 @@
 A move of a running job carries the lease's fence. Where the fence is no longer the job's own, nothing changes and
 `LeaseLost` is raised. The claim is in `claims`; success, as hot, is a script of the same kind here. Whatever ends a job
 drops its checkpoint with it; back in the queue, the job keeps it.
+
+Two things stop a running job: a cancel and its deadline. Both are recorded as a request (`cancel_requested_at`), which
+the worker hears of at its next step. What was asked for before the deadline ends `cancelled`; from the deadline on the
+job ends `failed`, whoever ends it, unless it succeeds before anybody has asked. A queued job whose deadline has passed
+is refused. An ended job changes once more at most: when its result expires.
 """
 
 import json
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
@@ -24,6 +30,8 @@ from scheduler.states import JobStatus, Outcome, Stage
 from scheduler.store import checkpoints, eventlog
 from scheduler.store import schema as s
 from scheduler.store.script import Chain
+
+DEADLINE_EXCEEDED = "deadline_exceeded"  # the code of an error
 
 _states = s.job_states
 _MEASURED = tuple(field.name for field in fields(Measured))  # named as the columns of an attempt are
@@ -53,10 +61,11 @@ SUCCEED = Chain(
     """,
     """
     INSERT INTO results (job_id, video_key, thumbnail_key, preview_key, bytes, sha256, width, height, num_frames, fps,
-                         duration_seconds)
+                         duration_seconds, expires_at)
     SELECT m.job_id, :video_key, :thumbnail_key, :preview_key, :bytes, :sha256, :width, :height, :num_frames, :fps,
-           :duration_seconds
-    FROM {moved} m
+           :duration_seconds,
+           m.finished_at + coalesce(j.result_ttl_seconds, CAST(:result_seconds AS double precision))
+    FROM {moved} m JOIN jobs j ON j.id = m.job_id
     """,
     """
     INSERT INTO events (position, at, type, subject, tenant, data)
@@ -144,6 +153,28 @@ def cancelled(
     _tell(conn, "job.cancelled", job_id, now, lease=fence, outcome=outcome)
 
 
+def stop(
+    conn: Connection,
+    state: Row[Any],
+    now: float,
+    *,
+    outcome: Outcome = Outcome.CANCELLED,
+    measured: Measured | None = None,
+) -> JobStatus | None:
+    """running → cancelled or failed, for a job that a cancel or its deadline stops; None for one that may go on.
+
+    `state` is its row, as `held` returns it.
+    """
+    asked_at, deadline_at = state.cancel_requested_at, state.deadline_at
+    if deadline_at is not None and deadline_at <= (now if asked_at is None else asked_at):
+        fail(conn, state.job_id, state.lease, late(deadline_at), now, outcome=outcome, measured=measured)
+        return JobStatus.FAILED
+    if asked_at is None:
+        return None
+    cancelled(conn, state.job_id, state.lease, now, outcome=outcome, measured=measured)
+    return JobStatus.CANCELLED
+
+
 def requeue(
     conn: Connection,
     job_id: str,
@@ -172,7 +203,7 @@ def cancel_queued(conn: Connection, job_id: str, now: float) -> bool:
 
 
 def refuse_queued(conn: Connection, job_id: str, error: JobError, now: float) -> bool:
-    """queued → failed, for a job that nothing could ever run; False when the job is not queued."""
+    """queued → failed, for a job that nothing could ever run, or that is late; False when the job is not queued."""
     if not _end_queued(conn, job_id, JobStatus.FAILED, now, error):
         return False
     _tell(conn, "job.failed", job_id, now, error=error)
@@ -184,8 +215,11 @@ def lock(conn: Connection, job_id: str) -> None:
     conn.execute(select(_states.c.job_id).where(_states.c.job_id == job_id).with_for_update())
 
 
-def request_cancel(conn: Connection, job_id: str, now: float) -> bool:
-    """Record a cancel of a running job; it sticks. False when the job is not running or was asked before."""
+def request_cancel(conn: Connection, job_id: str, now: float, **data: Any) -> bool:
+    """Record a cancel of a running job; it sticks. False when the job is not running or was asked before.
+
+    `data` goes into the event.
+    """
     asked = conn.execute(
         update(_states)
         .where(
@@ -197,7 +231,32 @@ def request_cancel(conn: Connection, job_id: str, now: float) -> bool:
     )
     if asked.rowcount != 1:
         return False
-    _tell(conn, "job.cancel_requested", job_id, now)
+    _tell(conn, "job.cancel_requested", job_id, now, **data)
+    return True
+
+
+def enforce_deadline(conn: Connection, job_id: str, now: float) -> bool:
+    """Fail a queued job whose deadline has passed, and ask a running one to stop; False when there is nothing to do."""
+    late_one = select(_states.c.status, _states.c.deadline_at).where(
+        _states.c.job_id == job_id, _states.c.deadline_at <= now
+    )
+    state = conn.execute(late_one.with_for_update()).one_or_none()
+    if state is None:
+        return False
+    if state.status == JobStatus.QUEUED:
+        return refuse_queued(conn, job_id, late(state.deadline_at), now)
+    return request_cancel(conn, job_id, now, reason=DEADLINE_EXCEEDED)
+
+
+def expire_result(conn: Connection, job_id: str, now: float) -> bool:
+    """Record that the files of a result are gone; False when there is none, or that was known."""
+    gone = conn.execute(
+        update(s.results).where(s.results.c.job_id == job_id, s.results.c.expired_at.is_(None)).values(expired_at=now)
+    )
+    if gone.rowcount != 1:
+        return False
+    _touch(conn, job_id)
+    _tell(conn, "job.result_expired", job_id, now)
     return True
 
 
@@ -288,6 +347,12 @@ def held(conn: Connection, job_id: str, fence: int) -> Row[Any]:
     if row is None:
         raise lost(job_id, fence)
     return row
+
+
+def late(deadline_at: float) -> JobError:
+    """Return the error of a job that had not ended by its deadline."""
+    deadline = datetime.fromtimestamp(deadline_at, UTC).isoformat().replace("+00:00", "Z")
+    return JobError(DEADLINE_EXCEEDED, f"the job had not ended by its deadline, {deadline}")
 
 
 def lost(job_id: str, fence: int) -> LeaseLost:

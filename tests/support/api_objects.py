@@ -231,6 +231,25 @@ def make_estimate(**changes: Any) -> dict[str, Any]:
     }
 
 
+def make_account(**changes: Any) -> dict[str, Any]:
+    """A tenant with some limits, and a key that is not an operator's."""
+    return {
+        "object": "account",
+        "tenant": "acme",
+        "key": {"id": "key_01jd", "name": "demo", "scopes": ["read", "submit"]},
+        "limits": {
+            "share": 2.0,
+            "max_queued": 100,
+            "max_running": None,
+            "max_priority": 10.0,
+            "submits_per_minute": 60,
+            "requests_per_minute": None,
+        },
+        "usage": {"queued": 7, "running": 1},
+        **changes,
+    }
+
+
 def make_page(*items: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A list as the API answers it."""
     return {"object": "list", "data": list(items), "has_more": False, "next_cursor": None, **changes}

@@ -157,7 +157,7 @@ async def open_site(
     data_dir.mkdir(mode=0o700)
     temporary.mkdir()
     shutil.copy(template, data_dir / "reelq.db")
-    chosen = FrontEndSettings(data_dir=data_dir, **({"min_free_disk_bytes": 0} | settings))
+    chosen = FrontEndSettings(data_dir=data_dir, **({"min_free_disk_bytes": 0, "place_seconds": 0} | settings))
     with Scheduler.open(chosen) as scheduler:
         gpu = register_gpu(scheduler) if with_gpu else RegisteredGpu(scheduler, None)  # type: ignore[arg-type]  # none
         monkeypatch.setattr(tempfile, "tempdir", str(temporary))

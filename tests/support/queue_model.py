@@ -30,6 +30,7 @@ class ModelJob:
     virtual_at: float
     ready_at: float
     not_before: float
+    tenant: str = ""
     status: JobStatus = JobStatus.QUEUED
     fence: int = 0
     attempts: int = 0
@@ -108,6 +109,7 @@ class QueueModel:
     workers: dict[str, ModelWorker] = field(default_factory=dict)
     gpus: dict[str, ModelGpu] = field(default_factory=dict)
     shares: dict[str, float | None] = field(default_factory=dict)
+    limits: dict[str, int | None] = field(default_factory=dict)  # how many jobs a tenant may run at once
     clocks: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     paused: bool = False
     told: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -118,6 +120,7 @@ class QueueModel:
     def submitted(self, job: ModelJob, tenant: str, now: float) -> None:
         """A new job: a tenant with a share has a clock, which only its own submits move on."""
         share = self.shares.get(tenant)
+        job.tenant = tenant
         job.virtual_at = job.ready_at
         if share is not None:
             job.virtual_at = max(job.ready_at, self.clocks[tenant])
@@ -151,7 +154,12 @@ class QueueModel:
         lanes = self._lanes(gpu.id, now)
         own = lanes.pop((worker_id, lane), None)
         self.situations["a job waits in a lane behind another"] += own is not None
-        ready = [job for job in self.queued() if job.not_before <= now and job.model in worker.loads]
+        wanting = [job for job in self.queued() if job.not_before <= now and job.model in worker.loads]
+        ready = [job for job in wanting if self.has_place(job)]
+        self.situations["a limit of running jobs holds the first one back"] += self._first(wanting) not in (
+            None,
+            *ready,
+        )
         kept = self._kept(gpu, budgets, now)
         if kept is not None and kept in ready and kept.need_bytes <= budgets[kept.model].free_bytes:
             self.situations["the reserved job starts"] += 1
@@ -210,7 +218,8 @@ class QueueModel:
         if gpu.reserved_for is None:
             return None
         job = self.jobs[gpu.reserved_for]
-        if job.status is JobStatus.QUEUED and job.not_before <= now and job.need_bytes <= budgets[job.model].room_bytes:
+        may_start = job.status is JobStatus.QUEUED and job.not_before <= now and self.has_place(job)
+        if may_start and job.need_bytes <= budgets[job.model].room_bytes:
             return job
         self.situations["a reservation that cannot be kept is dropped"] += 1
         gpu.reserved_for = None
@@ -283,7 +292,9 @@ class QueueModel:
         window = None if kept is None else self._window(lanes.values(), budgets, kept)
         for other in self.queued():
             fits = other.model in worker.loads and other.need_bytes <= budgets[other.model].free_bytes
-            if not fits or other.not_before > now or (window and not self._may_start(other, budgets, window, after)):
+            if not fits or other.not_before > now or not self.has_place(other):
+                continue
+            if window and not self._may_start(other, budgets, window, after):
                 continue
             later_by = job.virtual_at - other.virtual_at
             if later_by > 0:
@@ -309,6 +320,11 @@ class QueueModel:
         job.expires_at = now + self.policy.lease_seconds
         job.fraction, job.progress_at, job.release_requested = 0.0, now, False
         self._tell(job.id, "job.running", job.fence)
+
+    def has_place(self, job: ModelJob) -> bool:
+        """Whether the job's tenant runs fewer jobs than it may."""
+        limit = self.limits.get(job.tenant)
+        return limit is None or sum(other.tenant == job.tenant for other in self.running()) < limit
 
     # Running
 
@@ -379,6 +395,11 @@ class QueueModel:
         """A queued job gets another place; what is kept for it stays kept."""
         job.priority = priority
         self._tell(job.id, "job.reprioritized")
+
+    def set_limits(self, tenant: str, share: float | None, max_running: int | None) -> None:
+        """A tenant gets others; what runs goes on."""
+        self.shares[tenant], self.limits[tenant] = share, max_running
+        self._tell(tenant, "tenant.changed")
 
     def switch(self, *, paused: bool) -> None:
         """Let queued jobs start, or not."""

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -47,13 +48,20 @@ class Api:
         self.on("GET", path, *looks)
         self.on("GET", f"{path}/video", Answer(VIDEO, headers={"Content-Type": "video/mp4"}))
 
+    def stream(self, *states: dict[str, Any]) -> None:
+        """Let the job's stream of events tell `states`, and then end."""
+        events = [f"event: status\nid: {index}-0\ndata: {json.dumps(state)}\n\n" for index, state in enumerate(states)]
+        answer = Answer("".join(events).encode(), headers={"Content-Type": "text/event-stream"})
+        self.on("GET", f"/v1/jobs/{states[0]['id']}/events", answer)
+
     def close(self) -> None:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
-    def answer(self, method: str, path: str) -> Answer:
+    def answer(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Return the next answer of a route; `headers` are the request's, for servers that look at them."""
         answers = self._routes.get((method, path))
         if answers is None:
             return Answer({"code": "not_found", "detail": f"no route {method} {path}", "status": 404}, 404)
@@ -70,7 +78,7 @@ class Api:
                 path, _, query = self.path.partition("?")
                 api.requests.append((self.command, self.path, body))
                 api.authorization.append(self.headers.get("Authorization"))
-                answer = api.answer(self.command, path)
+                answer = api.answer(self.command, path, self.headers)
                 if "wait=" in query:
                     api.polled.set()
                     if self.headers.get("If-None-Match") == answer.headers.get("ETag"):

@@ -38,6 +38,7 @@ class Service:
             "REELQ_CPU_THREADS": "1",
             "REELQ_BATCH_JOBS": "1",  # whether a waiting job joins a running one would be a matter of timing
             "REELQ_MIN_FREE_DISK_BYTES": "0",
+            "REELQ_PLACE_SECONDS": "0",
             **{f"REELQ_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self._processes: list[subprocess.Popen[bytes]] = []

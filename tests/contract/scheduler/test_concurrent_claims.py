@@ -33,7 +33,7 @@ def test_claims_from_many_threads_promise_each_job_and_each_byte_once(scheduler:
         done: list[Lease] = []
         together.wait()
         misses = 0
-        while misses < 200 and len(scheduler.queue.list_jobs(status=JobStatus.QUEUED, limit=1)):
+        while misses < 200 and len(scheduler.queue.list_jobs(statuses=[JobStatus.QUEUED], limit=1)):
             lease = gpu.claim(worker=worker)
             if lease is None:
                 misses += 1

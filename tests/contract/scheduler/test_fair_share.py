@@ -3,10 +3,15 @@
 import pytest
 
 from scheduler.errors import InvalidParameter
+from scheduler.limits import TenantLimits
 from scheduler.service import Scheduler
 from tests.contract.scheduler.test_order import run_all
 from tests.support.databases import Clock
 from tests.support.fleet import new_job, register_gpu
+
+
+def set_share(scheduler: Scheduler, tenant: str, share: float | None) -> None:
+    scheduler.tenants.set(tenant, TenantLimits(share=share), "me")
 
 
 def submit(scheduler: Scheduler, tenant: str, **changes: object) -> str:
@@ -16,7 +21,7 @@ def submit(scheduler: Scheduler, tenant: str, **changes: object) -> str:
 def test_a_neighbours_first_job_does_not_wait_for_a_flood(scheduler: Scheduler, clock: Clock) -> None:
     gpu = register_gpu(scheduler)
     for tenant in ("flood", "neighbour"):
-        scheduler.control.set_share(tenant, 1.0)
+        set_share(scheduler, tenant, 1.0)
     flood = [submit(scheduler, "flood") for _ in range(20)]
     clock.advance(1.0)
     late = submit(scheduler, "neighbour")
@@ -30,8 +35,8 @@ def test_a_neighbours_first_job_does_not_wait_for_a_flood(scheduler: Scheduler, 
 def test_shares_divide_the_fleet(scheduler: Scheduler) -> None:
     """With twice the share, twice the work goes through while both have some."""
     gpu = register_gpu(scheduler)
-    scheduler.control.set_share("two", 2.0)
-    scheduler.control.set_share("one", 1.0)
+    set_share(scheduler, "two", 2.0)
+    set_share(scheduler, "one", 1.0)
     two = {submit(scheduler, "two") for _ in range(20)}
     one = {submit(scheduler, "one") for _ in range(20)}
 
@@ -43,7 +48,7 @@ def test_shares_divide_the_fleet(scheduler: Scheduler) -> None:
 
 def test_one_commit_of_many_jobs_moves_the_clock_as_singles_would(scheduler: Scheduler) -> None:
     scheduler_gpu = register_gpu(scheduler)
-    scheduler.control.set_share("a", 1.0)
+    set_share(scheduler, "a", 1.0)
     made = scheduler.queue.submit_many([new_job(tenant="a") for _ in range(3)])
     jobs = [one.job for one in made if not isinstance(one, Exception)]
 
@@ -54,7 +59,7 @@ def test_one_commit_of_many_jobs_moves_the_clock_as_singles_would(scheduler: Sch
 
 def test_a_clock_that_has_been_idle_is_the_present(scheduler: Scheduler, clock: Clock) -> None:
     register_gpu(scheduler)
-    scheduler.control.set_share("a", 1.0)
+    set_share(scheduler, "a", 1.0)
     for _ in range(3):
         submit(scheduler, "a")
     clock.advance(1000)
@@ -64,8 +69,8 @@ def test_a_clock_that_has_been_idle_is_the_present(scheduler: Scheduler, clock: 
 
 def test_without_a_share_there_is_no_clock(scheduler: Scheduler, clock: Clock) -> None:
     register_gpu(scheduler)
-    scheduler.control.set_share("a", 1.0)
-    scheduler.control.set_share("a", None)
+    set_share(scheduler, "a", 1.0)
+    set_share(scheduler, "a", None)
 
     assert {scheduler.queue.get(submit(scheduler, tenant)).virtual_at for tenant in ("a", "b", "a")} == {clock.seconds}
 
@@ -73,4 +78,4 @@ def test_without_a_share_there_is_no_clock(scheduler: Scheduler, clock: Clock) -
 @pytest.mark.parametrize("share", [0.0, 1e-9, -1.0, float("nan"), float("inf")])
 def test_a_share_has_to_be_a_positive_number(scheduler: Scheduler, share: float) -> None:
     with pytest.raises(InvalidParameter, match="share must be from 1e-06"):
-        scheduler.control.set_share("a", share)
+        set_share(scheduler, "a", share)

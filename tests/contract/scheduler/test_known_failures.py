@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from scheduler.errors import StorageFull, StoreUnreachable
+from scheduler.limits import TenantLimits
 from scheduler.policy import Policy
 from scheduler.reaper import Reaper
 from scheduler.records import GpuSample, Job, JobError, Lease, Measured, Worker
@@ -407,7 +408,7 @@ def test_a_backoff_is_not_restarted_by_a_claim(scheduler: Scheduler, clock: Cloc
 def test_a_job_for_later_does_not_hold_back_what_its_owner_submits_now(scheduler: Scheduler, clock: Clock) -> None:
     """A share is used up by work, not by the time until a job may run."""
     gpu = register_gpu(scheduler)
-    scheduler.control.set_share("acme", 1.0)
+    scheduler.tenants.set("acme", TenantLimits(share=1.0), "me")
     later = submit(scheduler, tenant="acme", not_before=clock.seconds + 86_400.0)
     now = submit(scheduler, tenant="acme")
 

@@ -133,8 +133,12 @@ def _sqlite_schema(database: Database) -> dict[str, list[str]]:
 
 
 def _clauses(sql: str) -> list[str]:
-    """Return a statement's lines in an order that does not matter: constraints may come in any."""
-    return sorted(re.sub(r"\s+", " ", line).strip(" ,") for line in sql.splitlines())
+    """Return a statement's clauses in an order that does not matter: constraints may come in any.
+
+    A clause is a line, or a column that was added later and stands behind the last one.
+    """
+    lines = re.sub(r", (?=\w+ (?:DOUBLE|VARCHAR|TEXT|JSON)\b)", "\n", sql).splitlines()
+    return sorted(re.sub(r"\s+", " ", line).strip(" ,") for line in lines)
 
 
 def _postgres_schema(database: Database) -> list[tuple[str, ...]]:

@@ -127,6 +127,18 @@ MUTATIONS = {
         "",
         "test_held_models.py::test_a_held_model_starts_no_job_and_a_running_one_goes_on[sqlite]",
     ),
+    "a claim that ignores limits of running jobs": Mutation(
+        "store/gates.py",
+        r"\) < coalesce\(",
+        ") < 1 + coalesce(",
+        "test_running_limits.py::test_a_tenant_at_its_limit_waits_and_the_others_start[sqlite]",
+    ),
+    "a reservation that passes a limit of running jobs": Mutation(
+        "store/claims.py",
+        r" AND \{gates\.is_open\('s\.gate'\)\}",
+        "",
+        "test_running_limits.py::test_a_reserved_gpu_is_not_taken_by_a_job_without_a_place[sqlite]",
+    ),
     "int8 for everybody": Mutation(
         "offers.py",
         r"allow_int8=params\.allow_int8",

@@ -13,6 +13,7 @@ from sqlalchemy import delete, select
 
 from scheduler import catalog, ids
 from scheduler.errors import IdempotencyMismatch, InvalidState, LeaseLost
+from scheduler.limits import TenantLimits
 from scheduler.policy import Order, Policy
 from scheduler.reaper import Reaper
 from scheduler.records import GpuSample, Job, Lease, NewJob, Progress, ServedModel, Worker
@@ -55,6 +56,7 @@ COMMON = {
     "a stale lease is refused",
     "a job is given back for a drain",
     "a key is used again",
+    "a limit of running jobs holds the first one back",
 }
 RARE = {
     "the reserved job starts",
@@ -84,7 +86,14 @@ CALLS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
     "submit": (8, job_of),
     "submit_many": (1, {"several": st.lists(st.fixed_dictionaries(job_of), min_size=2, max_size=4)}),
     "submit_again": (1, {"index": indices, "same": st.booleans()}),
-    "set_share": (1, {"tenant": tenants, "share": st.sampled_from([None, 0.5, 2.0])}),
+    "set_limits": (
+        2,
+        {
+            "tenant": tenants,
+            "share": st.sampled_from([None, 0.5, 2.0]),
+            "max_running": st.sampled_from([None, None, 0, 1, 1, 2]),
+        },
+    ),
     "claim": (
         20,
         {
@@ -200,9 +209,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert (answer.job.id, answer.created) == (first.id, False)
         self.model.situations["a key is used again"] += 1
 
-    def set_share(self, tenant: str, share: float | None) -> None:
-        self.scheduler.control.set_share(tenant, share)
-        self.model.shares[tenant] = share
+    def set_limits(self, tenant: str, share: float | None, max_running: int | None) -> None:
+        self.scheduler.tenants.set(tenant, TenantLimits(share, max_running=max_running), "alice")
+        self.model.set_limits(tenant, share, max_running)
 
     def cancel(self, index: int) -> None:
         if not self.model.jobs:

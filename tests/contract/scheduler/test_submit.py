@@ -58,9 +58,9 @@ def test_a_list_is_newest_first_and_pages_by_id(scheduler: Scheduler) -> None:
 
     assert [job.id for job in first] == [ids[2], ids[1]]
     assert [job.id for job in rest] == [ids[0]]
-    assert [job.id for job in scheduler.queue.list_jobs(status=JobStatus.CANCELLED)] == [ids[1]]
-    assert [job.id for job in scheduler.queue.list_jobs(status=JobStatus.QUEUED)] == [ids[2], ids[0]]
-    assert scheduler.queue.list_jobs(status=JobStatus.RUNNING) == []
+    assert [job.id for job in scheduler.queue.list_jobs(statuses=[JobStatus.CANCELLED])] == [ids[1]]
+    assert [job.id for job in scheduler.queue.list_jobs(statuses=[JobStatus.QUEUED])] == [ids[2], ids[0]]
+    assert scheduler.queue.list_jobs(statuses=[JobStatus.RUNNING]) == []
 
 
 def test_without_a_gpu_that_serves_the_model_nothing_is_accepted(scheduler: Scheduler) -> None:

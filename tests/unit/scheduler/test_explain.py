@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.explain import Blocker, Moment, QueueInfo, explain
+from scheduler.explain import Blocker, Moment, QueueInfo, Quota, explain, quota_of
 from scheduler.footprint import Footprint
 from scheduler.line import Standing
 from scheduler.outlook import Pace, Span, Work
@@ -19,10 +19,11 @@ from tests.support.fleet import GIB, MODEL, PARAMS, gpu_info
 NOW = 1000.0
 FOOTPRINT = Footprint("fp16", 6 * GIB, 4 * GIB, seconds=80.0)
 JOB = Job(
-    id="job_1", tenant="default", model=MODEL.id, prompt="p", params=PARAMS, metadata={}, image_key="k", priority=1.0,
-    footprint=FOOTPRINT, plan_reason="", weight=8.0, virtual_at=NOW, rank=1.0, memory_class=64,
+    id="job_1", tenant="default", gate="", model=MODEL.id, prompt="p", params=PARAMS, metadata={}, image_key="k",
+    priority=1.0, footprint=FOOTPRINT, plan_reason="", weight=8.0, virtual_at=NOW, rank=1.0, memory_class=64,
     status=JobStatus.QUEUED, version=(1, 0), progress=None, attempts=0, max_attempts=3, not_before=0.0, ready_at=NOW,
-    cancel_requested=False, gpu_id=None, resumed_from_step=None, checkpoint_step=None, notices=(), measured=None,
+    cancel_requested=False, deadline_at=None, retry_of=None, webhook_url=None, webhook_events=(),
+    result_ttl_seconds=None, gpu_id=None, resumed_from_step=None, checkpoint_step=None, notices=(), measured=None,
     error=None, result=None, created_at=NOW, started_at=None, finished_at=None,
 )  # fmt: skip
 SURE = Pace(1.0, 1.0, 1.0, shared=0.0)
@@ -90,9 +91,11 @@ def standing(*seconds: float) -> Standing:
     return Standing(len(seconds), True, Work(seconds, 0.0, max(seconds, default=0.0)))
 
 
-def told(*offers: Offer, job: Job = JOB, ahead: tuple[float, ...] = (), **moment: Any) -> QueueInfo:
+def told(
+    *offers: Offer, job: Job = JOB, ahead: tuple[float, ...] = (), quota: Quota | None = None, **moment: Any
+) -> QueueInfo:
     values: dict[str, Any] = {"now": NOW, "pause": None, "pace": SURE}
-    return explain(job, offers, standing(*ahead), Moment(**(values | moment)), Policy())
+    return explain(job, offers, standing(*ahead), Moment(**(values | moment)), Policy(), quota)
 
 
 def test_each_reason_hides_the_next() -> None:
@@ -101,6 +104,7 @@ def test_each_reason_hides_the_next() -> None:
     small = offer(capacity_bytes=4 * GIB - 1, state=GpuState.DRAINING, online=False)
     draining = offer(state=GpuState.DRAINING, online=False)
     offline = offer(online=False, running=(0.5,), sample=FULL)
+    full = Quota(limit=2, running=2, free_after=9.0)
 
     reasons = [
         told(job=waiting, pause=PAUSE),
@@ -110,8 +114,9 @@ def test_each_reason_hides_the_next() -> None:
         told(draining, job=waiting),
         told(offline, job=waiting),
         told(offline, job=replace(waiting, attempts=1)),
-        told(offline),
-        told(offer(sample=GpuSample(None, None, problem="lost"), running=(0.5,))),
+        told(offline, quota=full),
+        told(offer(sample=GpuSample(None, None, problem="lost"), running=(0.5,)), quota=full),
+        told(offer(running=(0.5,), sample=FULL), quota=full),
         told(offer(running=(0.5,), sample=FULL)),
         told(offer(sample=FULL)),
         told(offer(workers=two_workers(), running=(0.5,), running_bytes=14 * GIB)),
@@ -128,6 +133,7 @@ def test_each_reason_hides_the_next() -> None:
         Blocker.RETRY_BACKOFF,
         Blocker.NO_WORKER,
         Blocker.MEMORY_UNKNOWN,
+        Blocker.TENANT_LIMIT,
         Blocker.BUSY,
         Blocker.FOREIGN_MEMORY,
         Blocker.NO_FREE_MEMORY,
@@ -298,3 +304,48 @@ def test_jobs_of_one_lane_hold_memory_once_and_run_one_after_another() -> None:
 
     assert (told(lane).wait.code, told(lane).eta_seconds) == (Blocker.BUSY, 120.0)
     assert (told(lanes).wait.code, told(lanes).eta_seconds) == (Blocker.BUSY, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("quota", "message", "clears_when"),
+    [
+        (Quota(1, 1, 9.0), "its tenant runs 1 job at once, as many as it may", "one of its tenant's jobs ends"),
+        (Quota(2, 2, 9.0), "its tenant runs 2 jobs at once, as many as it may", "one of its tenant's jobs ends"),
+        (Quota(1, 3, 9.0), "its tenant runs 3 jobs at once, and may run 1", "enough of its tenant's jobs have ended"),
+        (Quota(0, 0, None), "its tenant may run no jobs", "its tenant's limit is raised"),
+    ],
+)
+def test_a_tenant_at_its_limit_is_told_with_its_numbers(quota: Quota, message: str, clears_when: str) -> None:
+    wait = told(offer(), quota=quota).wait
+
+    assert (wait.code, wait.message, wait.clears_when) == (Blocker.TENANT_LIMIT, message, clears_when)
+    assert wait.details == {"running": quota.running, "limit": quota.limit}
+
+
+def test_a_job_starts_when_its_turn_has_come_and_its_tenant_has_a_place() -> None:
+    def starts(quota: Quota | None) -> float | None:
+        return told(offer(running=(0.5,)), quota=quota).eta_seconds
+
+    assert starts(None) == starts(Quota(2, 1, 0.0)) == starts(Quota(1, 1, 20.0)) == 40.0
+    assert starts(Quota(1, 1, 60.0)) == 60.0
+    assert starts(Quota(0, 0, None)) is None
+    assert told(offer(), quota=Quota(1, 1, 20.0)).start == Span(NOW + 20, NOW + 20)
+
+
+@pytest.mark.parametrize(
+    ("limit", "free_after"),
+    [(4, 0.0), (3, 8.0), (2, 40.0), (1, 72.0), (0, None)],
+)
+def test_a_place_is_free_when_enough_of_the_tenants_jobs_have_ended(limit: int, free_after: float | None) -> None:
+    """Three of them run, with 8, 40 and 72 s left; another tenant's ends sooner."""
+    gpus = [offer("GPU-0", running=(0.5, 0.9)).gpu, offer("GPU-1", running=(0.1, 0.95)).gpu]
+    running = {"GPU-0-0", "GPU-0-1", "GPU-1-0"}
+
+    quota = quota_of(limit, running, gpus, Moment(NOW, None, SURE))
+
+    assert (quota.limit, quota.running) == (limit, 3)
+    assert quota.free_after == pytest.approx(free_after)
+
+
+def test_nobody_can_tell_when_a_place_is_free_that_is_held_by_a_job_on_no_gpu() -> None:
+    assert quota_of(1, {"gone"}, [offer(running=(0.5,)).gpu], Moment(NOW, None, SURE)).free_after is None

@@ -26,6 +26,17 @@ def test_ids_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made == sorted(made)
 
 
+def test_a_time_is_where_its_ids_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.25)
+
+    assert ids.first_at("job", 1_700_000_000.25) <= ids.new_id("job") < ids.first_at("job", 1_700_000_000.251)
+    assert ids.made_at(ids.first_at("job", 1_700_000_000.25)) == 1_700_000_000.25
+    earliest, latest = ids.first_at("job", -1e12), ids.first_at("job", 1e12)
+    assert ids.is_id(earliest)
+    assert ids.is_id(latest)
+    assert earliest < ids.new_id("job") < latest
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "job_", "job_" + "0" * 25, "job_" + "0" * 27, "job_" + "u" * 26, "job_" + "0" * 25 + "A", "gpu_" + "0" * 26,
