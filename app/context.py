@@ -6,6 +6,8 @@ from typing import Annotated
 import anyio
 from fastapi import Depends, Request
 
+from app.door import Door
+from app.looks import Looks
 from app.settings import FrontEndSettings
 from app.watch import ChangeHub
 from scheduler.service import Scheduler
@@ -17,8 +19,10 @@ class Context:
 
     scheduler: Scheduler
     settings: FrontEndSettings
+    door: Door
     hub: ChangeHub
-    image_slots: anyio.CapacityLimiter  # how many uploads are decoded at once: each may need 500 MB
+    looks: Looks
+    submitting: anyio.CapacityLimiter  # as many threads as there may be submissions: some wait for a URL or a disk
 
 
 async def _context(request: Request) -> Context:

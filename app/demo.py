@@ -94,7 +94,7 @@ def service(data: Path, log: Path, deadline: float) -> Iterator[tuple[Client, "s
             start_new_session=True,
         )
     try:
-        with Client(f"http://127.0.0.1:{port}") as client:
+        with Client(f"http://127.0.0.1:{port}", api_key="") as client:
             _await_ready(client, process, deadline)
             yield client, process
     finally:

@@ -1,4 +1,4 @@
-"""What a job would need: under every plan it allows, on every GPU that could run its model."""
+"""What a job would need, under every plan it allows, on every GPU that could run its model; and when it would run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from app import schemas as api
 from app import views
 from scheduler import placement, rank
 from scheduler.errors import Unschedulable
+from scheduler.explain import QueueInfo
 from scheduler.footprint import Footprint
 from scheduler.footprints import Predictor
 from scheduler.params import VideoParams
@@ -14,18 +15,27 @@ from scheduler.placement import Choice, Offer
 from scheduler.records import ServedModel
 
 
+def cost(seconds: float, gpu_hour_cost: float | None) -> float | None:
+    """Return what so many seconds of a GPU cost; None where the cost of an hour is not known."""
+    return None if gpu_hour_cost is None else seconds / 3600 * gpu_hour_cost
+
+
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """A job that is only asked about, and what answers: the size of a memory class and the predictor."""
+    """A job that is only asked about, and what answers: the size of a memory class, the predictor, an hour's cost."""
 
     served: ServedModel
     params: VideoParams
     priority: float
     class_bytes: int
     predictor: Predictor
+    gpu_hour_cost: float | None = None
 
-    def answer(self, offers: Sequence[Offer]) -> api.JobEstimate:
-        """Return what the job would be submitted with, and what it would need elsewhere; `offers` must not be empty."""
+    def answer(self, offers: Sequence[Offer], place: QueueInfo | None = None) -> api.JobEstimate:
+        """Return what the job would be submitted with, and what it would need elsewhere; `offers` must not be empty.
+
+        `place` is where it would stand in the line now, None where it would stand in none.
+        """
         chosen, reason = self._choose(offers)
         by_gpu: dict[str, list[Offer]] = {}
         for offer in offers:
@@ -37,6 +47,11 @@ class Inquiry:
             fits=chosen is not None,
             estimate=self._estimate(chosen) if chosen else None,
             reason=reason,
+            position=place.position if place else None,
+            position_exact=place.position_exact if place else None,
+            expected_start=views.expected(place.start) if place else None,
+            expected_finish=views.expected(place.finish) if place else None,
+            cost=cost(chosen.offer.footprint.seconds, self.gpu_hour_cost) if chosen else None,
             gpus=[self._gpu(found) for found in by_gpu.values()],
         )
 

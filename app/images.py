@@ -1,57 +1,112 @@
 """Uploaded images: decided by decoding, never by name or header, and made into one plain form.
 
-What a worker sees is a PNG in RGB, upright, opaque and without metadata, whatever came in.
+What a worker sees is RGB, upright, opaque and without metadata, whatever came in: raw pixels (PPM) up to a megapixel,
+which cost next to nothing to write and have nothing in them to exploit; PNG beyond, which bounds the disk they take.
+Whatever else is in a file, before or behind the pixels, is not kept.
 """
 
-import io
+import os
+import threading
 import warnings
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from app.errors import RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-MIN_SIDE_PIXELS = 16
+STORED_FORMATS = ("PPM", "PNG")
+IN_MEMORY_BYTES = 2**20  # of an image's file; a larger one lies on disk
+MIN_SIDE_PIXELS, MAX_SIDE_PIXELS = 16, 16_384
+RAW_PIXELS = 2**20  # up to so many are stored as they are
+_MAX_SCANS = 100  # each scan of a JPEG is work on the whole image, however few its bytes
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 _PNG_END = b"IEND\xaeB`\x82"
+_JPEG_SCAN = b"\xff\xda"
+_CHUNK_BYTES = 256 * 1024
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Each large image may need 500 MB while it is decoded.
+_LARGE = threading.BoundedSemaphore(min(4, os.cpu_count() or 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded image: RGB, upright, without anything but its pixels."""
+
+    image: Image.Image
+
+    @property
+    def suffix(self) -> str:
+        """What the name of its file ends in."""
+        return "ppm" if self._is_raw else "png"
+
+    def write(self, file: BinaryIO) -> None:
+        """Write it to `file`, in the form that is stored."""
+        if self._is_raw:
+            self.image.save(file, format="PPM")
+            return
+        with _LARGE:
+            self.image.save(file, format="PNG", compress_level=1)
+
+    @property
+    def _is_raw(self) -> bool:
+        return self.image.width * self.image.height <= RAW_PIXELS
 
 
 def use_pixel_limit(max_pixels: int) -> None:
     """Let Pillow, for the whole process, refuse to open images above `max_pixels`; by itself it would only warn."""
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin"
+    )  # of EXIF, which is not kept
 
 
-def normalise(data: bytes, target: Path, *, max_pixels: int) -> None:
-    """Decode `data` and write it to `target` as an RGB PNG. Slow: seconds for the largest; call it in a thread.
+def decode(file: BinaryIO, *, max_pixels: int) -> Picture:
+    """Decode an uploaded file. Slow: seconds for the largest; call it in a thread.
 
-    Raises `RequestError`: 415 `not_an_image`; 413 `too_many_pixels`, before decoding; 422 `image_too_small`,
-    `animated_image` or `corrupt_image`.
+    Raises `RequestError`: 415 `not_an_image`; before any decoding 413 `too_many_pixels`, and 422 `image_too_small`,
+    `animated_image` or `too_many_scans`; 422 `corrupt_image`.
     """
-    image = _open(data, max_pixels)
+    image = _open(file, max_pixels)
     _check_shape(image, max_pixels)
-    if image.format == "PNG" and _PNG_END not in data:  # Pillow is content once it has all pixels
+    if image.format in ("JPEG", "MPO") and _count(file, _JPEG_SCAN, _MAX_SCANS) > _MAX_SCANS:
+        raise RequestError(
+            422, "too_many_scans", f"image must have at most {_MAX_SCANS} scans", field="image", limit=_MAX_SCANS
+        )
+    if image.format == "PNG" and not _count(file, _PNG_END, 0):  # Pillow is content once it has all pixels
         raise _corrupt("truncated")
+    large = image.width * image.height > RAW_PIXELS
     try:
-        image.load()
-        plain = _plain(ImageOps.exif_transpose(image))
+        with _LARGE if large else nullcontext():
+            image.load()
+            plain = _plain(_upright(image))
     except Exception as error:  # Pillow's decoders raise whatever a broken file trips over
         raise _corrupt(_reason(error)) from error
-    # A new image: text, profiles and EXIF of the upload stay behind.
-    clean = Image.new("RGB", plain.size)
-    clean.paste(plain)
-    clean.save(target, format="PNG", compress_level=1)
+    plain.info.clear()  # text, profiles and EXIF of the upload stay behind
+    return Picture(plain)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(max_pixels) from None
     except Exception as error:  # Pillow's parsers raise whatever a broken header trips over
-        if data.startswith(_MAGIC):
+        file.seek(0)
+        if file.read(max(map(len, _MAGIC))).startswith(_MAGIC):
             raise _corrupt(_reason(error)) from error
         raise RequestError(
             415, "not_an_image", f"image must be one of {', '.join(FORMATS)}, and is none of them", field="image"
@@ -70,12 +125,42 @@ def _check_shape(image: Image.Image, max_pixels: int) -> None:
             field="image",
             limit=MIN_SIDE_PIXELS,
         )
+    if max(width, height) > MAX_SIDE_PIXELS:
+        raise RequestError(
+            413,
+            "too_many_pixels",
+            f"image must be at most {MAX_SIDE_PIXELS} pixels on each side, not {width}x{height}",
+            field="image",
+            limit=MAX_SIDE_PIXELS,
+        )
     # MPO is a JPEG with further pictures behind it, as many phones write; the first is the photo.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise RequestError(422, "animated_image", "image must be a still image, not an animation", field="image")
 
 
+def _count(file: BinaryIO, what: bytes, enough: int) -> int:
+    """How often `what` occurs in the file, or some number above `enough`; leaves the file where it was."""
+    before = file.tell()
+    file.seek(0)
+    found, tail = 0, b""
+    while found <= enough and (chunk := file.read(_CHUNK_BYTES)):
+        found += (tail + chunk).count(what)
+        tail = chunk[-(len(what) - 1) :]
+    file.seek(before)
+    return found
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  its parser raises whatever absurd EXIF trips over, and pixels are what counts
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
 def _plain(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode in _SIXTEEN_BIT:
         # Pillow would clip 16-bit values to 255 instead of scaling them.
         return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")

@@ -1,6 +1,5 @@
 """The front end as one ASGI application."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,19 +12,35 @@ from starlette.middleware import Middleware
 from app import images, problems
 from app.background import Chore, maintaining
 from app.context import Context
+from app.door import Door
+from app.gate import Gate
+from app.looks import Looks
 from app.middleware import BodyLimit, RequestEnvelope, SiteGuard
 from app.openapi import document, operation_id
-from app.routes import admin, events, health, jobs, media, models, queue
+from app.routes import (
+    account,
+    admin,
+    events,
+    health,
+    jobs,
+    media,
+    models,
+    queue,
+    submitting,
+    videos,
+    watching,
+    webhooks,
+)
 from app.settings import FrontEndSettings
 from app.uploads import body_limit
 from app.watch import ChangeHub
+from app.webhooks import delivering
 from scheduler.service import Scheduler
 
 _REAP_SECONDS = 1.0
 _SWEEP_SECONDS = 600.0
 _PRUNE_SECONDS = 10.0
 _RERANK_SECONDS = 3600.0
-_MAX_IMAGE_SLOTS = 4
 
 
 def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
@@ -35,11 +50,19 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     `Context`.
     """
     images.use_pixel_limit(settings.max_image_pixels)
+    door = Door(scheduler.keys, scheduler.tenants)
     context = Context(
         scheduler=scheduler,
         settings=settings,
         hub=ChangeHub(scheduler.wakeup, scheduler.queue.versions),
-        image_slots=anyio.CapacityLimiter(min(_MAX_IMAGE_SLOTS, os.cpu_count() or 1)),
+        door=door,
+        looks=Looks(
+            scheduler.queue,
+            at_once=scheduler.database.is_sqlite,
+            place_seconds=settings.place_seconds,
+            gpu_hour_cost=settings.gpu_hour_cost,
+        ),
+        submitting=anyio.CapacityLimiter(settings.max_uploads),
     )
     app = FastAPI(
         title="reelq",
@@ -51,14 +74,17 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         generate_unique_id_function=operation_id,
         middleware=[
             Middleware(RequestEnvelope),
-            Middleware(SiteGuard, any_host=settings.trusted_network),
+            Middleware(Gate, door=door, ratelimits=scheduler.ratelimits),
+            Middleware(SiteGuard, any_host=settings.trusted_network, has_keys=lambda: door.closed),
             Middleware(BodyLimit, limit=body_limit(settings.max_image_bytes)),
         ],
     )
     app.state.context = context
     problems.install(app)
-    for routes in (jobs, media, models, admin, queue, events, health):
-        app.include_router(routes.router)
+    modules = (submitting, watching, jobs, media, videos, models, account, webhooks, admin, queue, events, health)
+    for module in modules:
+        app.include_router(module.router)
+    app.state.routes = [route for module in modules for route in module.router.routes]
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
@@ -66,17 +92,19 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
+    await context.door.look()
     context.hub.start()
     try:
         reap = Chore("reaper", context.scheduler.reaper.run_once, _REAP_SECONDS)
         sweep = Chore("sweeper", context.scheduler.sweeper.run_once, _SWEEP_SECONDS)
         prune = Chore("pruner", context.scheduler.pruner.run_once, _PRUNE_SECONDS, routine=True)
         rerank = Chore("reranker", context.scheduler.control.rerank, _RERANK_SECONDS)
-        with maintaining(reap, sweep, prune, rerank):
+        with maintaining(reap, sweep, prune, rerank), delivering(context):
             yield
     finally:
         context.hub.release()
         context.hub.stop()
+        context.looks.close()
 
 
 def _version() -> str:

@@ -1,22 +1,26 @@
 """What surrounds every request: an id and safe headers, a guard against other sites, and a limit on the body.
 
-Plain ASGI, in this order from the outside: `RequestEnvelope`, `SiteGuard`, `BodyLimit`.
+Plain ASGI, in this order from the outside: `RequestEnvelope`, `Gate` (in `gate`), `SiteGuard`, `BodyLimit`.
 """
 
+import asyncio
 import ipaddress
+import logging
 import re
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import RequestError
+from app.intake import Intake
 from app.problems import problem, refusal
 
 REQUEST_ID = "X-Request-Id"
@@ -24,14 +28,16 @@ CLOSED_REQUEST = 499  # nginx's number for a client that left; it is only ever l
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_DEFAULT_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+_REQUEST_ID = REQUEST_ID.lower().encode()
+_DEFAULT_HEADERS = (  # as they go out: this is on the way of every answer
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 
 log = structlog.get_logger(__name__)
+_debugging = logging.getLogger(__name__)
 
 
 class RequestEnvelope:
@@ -55,10 +61,10 @@ class RequestEnvelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = request_id
-                for name, value in _DEFAULT_HEADERS.items():
-                    headers.setdefault(name, value)
+                given = {name for name, _ in message["headers"]}
+                missing = [header for header in _DEFAULT_HEADERS if header[0] not in given]
+                headers = [*message["headers"], (_REQUEST_ID, request_id.encode()), *missing]
+                message = {**message, "headers": headers}
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -78,6 +84,8 @@ class RequestEnvelope:
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
     # Polls come by the thousand: only what changes something, or fails, is worth a line.
     quiet = scope["method"] in _SAFE_METHODS and status < 500
+    if quiet and not _debugging.isEnabledFor(logging.DEBUG):  # asked first: to write nothing takes its time too
+        return
     write = log.debug if quiet else log.info
     write("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 3))
 
@@ -87,11 +95,13 @@ class SiteGuard:
 
     A browser on this machine can be made to call it: by a form or script of another site (refused by Sec-Fetch-Site
     and Origin), or by a name that an attacker points at 127.0.0.1 (refused by Host, unless the network is trusted).
+    With keys there is nothing that a browser would send along by itself, and only the form of Host is checked.
     """
 
-    def __init__(self, app: ASGIApp, *, any_host: bool) -> None:
+    def __init__(self, app: ASGIApp, *, any_host: bool, has_keys: Callable[[], bool]) -> None:
         self._app = app
         self._any_host = any_host
+        self._has_keys = has_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -105,16 +115,25 @@ class SiteGuard:
     def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        match = _HOST.fullmatch(host)
-        if match is None:
+        name = _host_name(host)
+        if name is None:
             return 400, "invalid_host", "the Host header is not a host name or address"
-        if not (self._any_host or _is_loopback(match[1])):
+        if self._has_keys():
+            return None
+        if not (self._any_host or _is_loopback(name)):
             return 421, "host_not_allowed", "this server answers to localhost, 127.0.0.1 and [::1] only"
         if scope["method"] not in _SAFE_METHODS and _is_cross_site(headers, host):
             return 403, "cross_site", "requests from other web sites may not change anything here"
         return None
 
 
+@lru_cache(maxsize=256)
+def _host_name(host: str) -> str | None:
+    match = _HOST.fullmatch(host)
+    return match[1] if match else None
+
+
+@lru_cache(maxsize=256)
 def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
@@ -146,14 +165,19 @@ class Limit:
 
 
 class BodyLimit:
-    """Counts the bytes of each body as they arrive, so that nothing above the limit is ever kept or spooled."""
+    """Counts the bytes of each body as they arrive, so that nothing above the limit is ever kept or spooled.
+
+    A body that takes longer than `upload_seconds` is refused too. It also keeps the `Intake` of the process, as
+    `scope["state"]["intake"]`.
+    """
 
     def __init__(self, app: ASGIApp, *, limit: Callable[[Scope], Limit]) -> None:
         self._app = app
         self._limit = limit
+        self._intake = Intake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; a body that grows above the limit raises inside whatever reads it."""
+        """Handle one request; a body that grows above its limit, or is late, raises inside whatever reads it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -162,12 +186,24 @@ class BodyLimit:
         if declared.isdigit() and int(declared[:20]) > limit.max_bytes:
             await refusal(scope, limit.error())(scope, receive, send)
             return
+        scope.setdefault("state", {})["intake"] = self._intake
+        seconds = scope["app"].state.context.settings.upload_seconds
+        until = asyncio.get_running_loop().time() + seconds
         left = limit.max_bytes
-        answering = False
+        complete = answering = False
 
         async def counted() -> Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, complete
+            if complete:  # what is waited for now is that the client leaves
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                if answering:
+                    return {"type": "http.disconnect"}
+                raise _late(seconds) from None
+            complete = not message.get("more_body", False)
             left -= len(message.get("body", b""))
             if left >= 0:
                 return message
@@ -181,3 +217,13 @@ class BodyLimit:
             await send(message)
 
         await self._app(scope, counted, watched)
+
+
+def _late(seconds: float) -> RequestError:
+    return RequestError(
+        408,
+        "upload_timeout",
+        f"the body took longer than {seconds:g} seconds to arrive",
+        limit=seconds,
+        headers={"Connection": "close"},
+    )

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.errors import RequestError
@@ -28,6 +29,7 @@ from scheduler.errors import (
     SchedulerError,
     StorageFull,
     StoreUnreachable,
+    TenantQueueFull,
     Unschedulable,
 )
 
@@ -50,11 +52,13 @@ _ANSWERS: tuple[tuple[type[SchedulerError], _Answer], ...] = (
     (IdempotencyMismatch, _Answer(422, "idempotency_key_reused")),
     (InvalidState, _Answer(409, "invalid_state")),
     (Refused, _Answer(422, "refused")),
+    (TenantQueueFull, _Answer(429, "tenant_queue_full", 1)),
     (QueueFull, _Answer(429, "queue_full", 1)),
     (NoModel, _Answer(503, "no_model", _LATER_SECONDS)),
     (StorageFull, _Answer(507, "storage_full")),
     (StoreUnreachable, _Answer(503, "store_unreachable", _LATER_SECONDS)),
 )
+_OPENAI_PATHS = ("/v1/videos", "/v1/models")  # what OpenAI's clients call: they read an `error`
 _CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
 _WORDS = {"missing": "is required", "extra_forbidden": "is not a known field", "json_invalid": "is not valid JSON"}
 
@@ -83,6 +87,13 @@ def problem(
         body["errors"] = list(errors)
     if limit is not None:
         body["limit"] = limit
+    if scope["path"].startswith(_OPENAI_PATHS):
+        body["error"] = {
+            "message": detail,
+            "type": "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error",
+            "param": errors[0]["field"] if errors else None,
+            "code": code,
+        }
     # ASCII only: what a client sent, lone surrogates included, can always be written back.
     return Response(json.dumps(body, ensure_ascii=True), status, headers, media_type=PROBLEM_JSON)
 
@@ -114,7 +125,8 @@ def field_of(location: Sequence[object]) -> str:
     return ".".join(str(part) for part in inner) or "body"
 
 
-async def _scheduler_error(request: Request, error: Exception) -> Response:
+def of_scheduler(scope: Scope, error: SchedulerError) -> Response:
+    """Return the problem answer of what the scheduler refuses; raises `error` itself where that is none to tell."""
     answer = next((answer for kind, answer in _ANSWERS if isinstance(error, kind)), None)
     if answer is None:
         raise error
@@ -122,13 +134,19 @@ async def _scheduler_error(request: Request, error: Exception) -> Response:
     if isinstance(error, QueueFull):
         after = max(1, math.ceil(error.retry_after_seconds))
     return problem(
-        request.scope,
+        scope,
         answer.status,
         answer.code,
         str(error),
         errors=[{"field": error.field, "message": str(error)}] if isinstance(error, InvalidParameter) else (),
         headers=None if after is None else {"Retry-After": str(after)},
     )
+
+
+async def _scheduler_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, SchedulerError):
+        raise error
+    return of_scheduler(request.scope, error)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -156,7 +174,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code
     code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
     detail = f"no route {request.method} {request.url.path}" if status == HTTPStatus.NOT_FOUND else str(error.detail)
-    return problem(request.scope, status, code, detail, headers=error.headers)
+    allowed = _allowed(request) if status == HTTPStatus.METHOD_NOT_ALLOWED else ""
+    return problem(request.scope, status, code, detail, headers={"Allow": allowed} if allowed else error.headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path, as far as it is one of `app.state.routes`: starlette names those of one route only."""
+    routes = (route for route in request.app.state.routes if route.matches(request.scope)[0] is Match.PARTIAL)
+    return ", ".join(sorted({method for route in routes for method in route.methods}))
 
 
 async def _os_error(request: Request, error: Exception) -> Response:

@@ -26,10 +26,18 @@ _REASONS = {
 }
 
 
-def bind(host: str, port: int, *, trusted_network: bool = False) -> socket.socket:
+def listen(settings: FrontEndSettings) -> socket.socket:
+    """Return the socket that the settings ask for: see `bind`. Raises also `StoreError`."""
+    with Scheduler.open(settings) as scheduler:
+        guarded = settings.trusted_network or scheduler.keys.any_made()
+    return bind(settings.host, settings.port, guarded=guarded)
+
+
+def bind(host: str, port: int, *, guarded: bool = False) -> socket.socket:
     """Return a TCP socket bound to `host` and `port` (0: a free one), not yet listening.
 
-    Raises `CannotListen` if the host is unknown, is beyond loopback without `trusted_network`, or the port is taken.
+    Raises `CannotListen` if the host is unknown, is beyond loopback with nothing that keeps strangers out (`guarded`
+    says that something does), or the port is taken.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -38,10 +46,10 @@ def bind(host: str, port: int, *, trusted_network: bool = False) -> socket.socke
         raise CannotListen(f"cannot listen on {host!r}: {reason}") from error
     # "localhost" may be both; most clients try IPv4.
     family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    if not (trusted_network or ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback):
+    if not (guarded or ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback):
         raise CannotListen(
-            f"refusing to listen on {host}: without authentication everyone who can reach it is an administrator; "
-            "set REELQ_TRUSTED_NETWORK=true if that is meant"
+            f"refusing to listen on {host}: no API key has been made, and without keys everyone who can reach it is an "
+            "administrator; make one with `reelq keys create`, or set REELQ_TRUSTED_NETWORK=true if that is meant"
         )
     sock = socket.socket(family, kind, protocol)
     try:

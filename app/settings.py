@@ -1,8 +1,9 @@
 """The front end's settings."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from scheduler.policy import MIB
 from scheduler.settings import StoreSettings
@@ -23,3 +24,39 @@ class FrontEndSettings(StoreSettings):
     min_free_disk_bytes: int = Field(512 * MIB, ge=0, description="Below this, submissions are answered 507")
     max_wait_seconds: float = Field(60.0, gt=0, description="Longest ?wait= of a poll")
     request_grace_seconds: float = Field(10.0, gt=0, description="How long open requests may take to end at shutdown")
+    place_seconds: float = Field(
+        1.0, ge=0, description="How old a queued job's place and times may be in the answer to a poll"
+    )
+    gpu_hour_cost: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="What an hour of a GPU costs, in any currency; unset: no costs",
+    )
+    allow_http_urls: bool = Field(False, description="Allow http:// beside https:// in the URLs that callers name")
+    allowed_networks: str = Field(
+        "", description="Networks that callers' URLs may lead into though they are not public: CIDRs, comma-separated"
+    )
+    url_fetch_seconds: float = Field(10.0, gt=0, description="How long an image may take to come from its URL")
+    upload_seconds: float = Field(60.0, gt=0, description="How long the body of a submission may take to arrive")
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[!-~]+$",
+        description="Where callers reach the service, for the URLs in answers and webhooks",
+    )
+    max_uploads: int = Field(64, ge=1, description="Submissions that a process takes in at once; more are answered 503")
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _cidrs(cls, value: str) -> str:
+        _networks(value)
+        return value
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """`allowed_networks`, read."""
+        return _networks(self.allowed_networks)
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())

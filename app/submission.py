@@ -1,56 +1,112 @@
-"""From an upload to a queued job, or to nothing at all."""
+"""From a submission's fields and image to a queued job, or to nothing at all."""
 
 import hashlib
 import json
 import re
 import secrets
-import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
-from pathlib import Path
 
+import anyio.to_thread
 import structlog
+from fastapi import Request, Response
 
-from app import images
+from app.access import Principal
+from app.answers import answer
 from app.context import Context
-from app.schemas import Parameters
-from app.uploads import Upload
+from app.errors import RequestError
+from app.guarded import UrlNotAllowed, check_url
+from app.schemas import JobFields, Parameters
+from app.schemas.submission import RESULT_TTL_MIN_SECONDS
+from app.sources import Source, url_not_allowed
+from app.uploads import intake_of
 from scheduler import catalog
-from scheduler.errors import InvalidParameter, Refused, SchedulerError, StorageFull, Unavailable
+from scheduler.errors import InvalidParameter, Refused, SchedulerError, Unavailable
 from scheduler.ids import new_id
 from scheduler.params import VideoParams, check_metadata, check_priority, check_text
+from scheduler.presets import default_steps
 from scheduler.records import NewJob, ServedModel
+from scheduler.replays import replayed
 from scheduler.submitting import Submitted
+from scheduler.webhooks import DEFAULT_EVENTS, EVENT_TYPES
 
 log = structlog.get_logger(__name__)
 
 _MAX_AHEAD_DAYS = 30
+_DAY_SECONDS = 86_400
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
-def submit(context: Context, upload: Upload, idempotency_key: str | None) -> Submitted:
-    """Check, store the image, and commit the job. Slow (it decodes and encodes an image): call it in a thread.
+def check_key(idempotency_key: str | None) -> None:
+    """Raise `RequestError` for an Idempotency-Key that is none."""
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        raise RequestError(
+            422,
+            "invalid_parameter",
+            "Idempotency-Key must be 1 to 255 printable ASCII characters",
+            field="Idempotency-Key",
+            limit=255,
+        )
 
-    Raises `RequestError` for the image and `SchedulerError` for the rest; no file is left behind then.
+
+async def in_thread(request: Request, context: Context, work: Callable[[], Response]) -> Response:
+    """Do the work of a submission in a thread; what it finds full is not asked again for a second."""
+    try:
+        return await anyio.to_thread.run_sync(work, limiter=context.submitting)
+    except SchedulerError as error:
+        intake_of(request).remember(error, request.scope["state"]["principal"].tenant)
+        raise
+
+
+def submit(
+    context: Context,
+    caller: Principal,
+    asked: JobFields,
+    source: Source,
+    idempotency_key: str | None,
+    *,
+    retry_of: str | None = None,
+) -> Submitted:
+    """Check, store the image, and commit the job as one of the caller's. Slow: call it in a thread.
+
+    A key that made a job before answers with that one, before the image is fetched or decoded. Raises `RequestError`
+    for the image and the webhook's URL, and `SchedulerError` for the rest; no file is left behind then.
     """
-    asked = upload.fields
     check_text("prompt", asked.prompt, required=True)
     check_metadata(asked.metadata)
     served, params = resolve(context, asked)
+    not_before, deadline_at = _times(context, asked)
+    webhook_url, webhook_events = _webhook(context, asked)
+    result_ttl_seconds = _result_ttl_seconds(context, asked.result_ttl_seconds)
+    payload_sha256 = ""
+    if idempotency_key is not None:
+        payload_sha256 = fingerprint(asked, source)
+        known = replayed(context.scheduler.database, caller.tenant, idempotency_key, payload_sha256)
+        if known is not None:
+            return known
+    picture = source.picture()
     job_id = new_id("job")
     new = NewJob(
         id=job_id,
         model=served.id,
         prompt=asked.prompt,
         params=params,
-        image_key=f"{folder_of(job_id)}/image.png",
+        image_key=f"{folder_of(job_id)}/image.{picture.suffix}",
         priority=asked.priority,
         metadata=asked.metadata,
-        not_before=_not_before(context, asked.not_before),
+        tenant=caller.tenant,
+        not_before=not_before,
         idempotency_key=idempotency_key,
-        payload_sha256=fingerprint(upload),
+        payload_sha256=payload_sha256,
+        deadline_at=deadline_at,
+        retry_of=retry_of,
+        webhook_url=webhook_url,
+        webhook_events=webhook_events,
+        result_ttl_seconds=result_ttl_seconds,
     )
-    _store_image(context, upload.image, new.image_key)
+    context.scheduler.blobs.put(new.image_key, picture.write)
     try:
         submitted = context.scheduler.queue.submit(new)
     except (Refused, Unavailable):
@@ -62,6 +118,18 @@ def submit(context: Context, upload: Upload, idempotency_key: str | None) -> Sub
     return submitted
 
 
+def respond(request: Request, context: Context, submitted: Submitted) -> Response:
+    """Return the answer to a submission: 202 with the job. Asks the store, so call it in a thread."""
+    job = submitted.job
+    log.info("job submitted", job_id=job.id, model=job.model, created=submitted.created)
+    accepted = answer(context, job, request)
+    accepted.status_code = 202
+    accepted.headers["Location"] = f"/v1/jobs/{job.id}"
+    if not submitted.created:
+        accepted.headers["Idempotent-Replayed"] = "true"
+    return accepted
+
+
 def resolve(context: Context, asked: Parameters) -> tuple[ServedModel, VideoParams]:
     """Return the model and the complete parameters that `asked` means; raises `InvalidParameter` or `NoModel`."""
     check_priority(asked.priority)
@@ -70,16 +138,17 @@ def resolve(context: Context, asked: Parameters) -> tuple[ServedModel, VideoPara
     values = architecture.defaults.to_dict()
     values["seed"] = secrets.randbelow(2**32)
     values.update({f.name: given for f in fields(VideoParams) if (given := getattr(asked, f.name)) is not None})
+    if asked.num_inference_steps is None:
+        values["num_inference_steps"] = default_steps(values["preset"], architecture)
     params = VideoParams.from_dict(values)
     architecture.limits.check(params)
     return served, params
 
 
-def fingerprint(upload: Upload) -> str:
-    """Return what an idempotency key vouches for: the fields as given and the image's bytes, as a SHA-256."""
-    given = upload.fields.model_dump(exclude_unset=True, exclude_none=True)
-    image = hashlib.sha256(upload.image).hexdigest()
-    return hashlib.sha256(json.dumps([given, image], sort_keys=True).encode()).hexdigest()
+def fingerprint(asked: JobFields, source: Source) -> str:
+    """Return what an idempotency key vouches for: the fields and the image as given, as a SHA-256."""
+    given = asked.model_dump(exclude_unset=True, exclude_none=True)
+    return hashlib.sha256(json.dumps([given, source.digest], sort_keys=True).encode()).hexdigest()
 
 
 def folder_of(job_id: str) -> str:
@@ -87,36 +156,61 @@ def folder_of(job_id: str) -> str:
     return f"jobs/{job_id}"
 
 
-def _not_before(context: Context, text: str | None) -> float:
-    """Return the earliest start in seconds since 1970, 0 for at once; raises `InvalidParameter`."""
-    if text is None:
-        return 0.0
+def _times(context: Context, asked: JobFields) -> tuple[float, float | None]:
+    """The earliest start (0: at once) and the deadline, in seconds since 1970; raises `InvalidParameter`."""
+    if asked.not_before is None and asked.deadline is None:
+        return 0.0, None
+    database = context.scheduler.database
+    with database.read() as conn:
+        now = database.now(conn)
+    not_before = 0.0 if asked.not_before is None else max(0.0, _time("not_before", asked.not_before, now))
+    if asked.deadline is None:
+        return not_before, None
+    deadline_at = _time("deadline", asked.deadline, now)
+    if deadline_at <= max(now, not_before):
+        raise InvalidParameter("deadline", f"must be in the future, and after not_before, not {asked.deadline}")
+    return not_before, deadline_at
+
+
+def _time(field: str, text: str, now: float) -> float:
     try:
         at = datetime.fromisoformat(text.upper()).timestamp() if _RFC3339.fullmatch(text) else None
-    except ValueError:  # February 30th, say
+    except (ValueError, OverflowError):  # February 30th, say
         at = None
     if at is None:
         wanted = "must be an RFC 3339 time with its offset from UTC, such as 2030-01-31T18:00:00Z"
-        raise InvalidParameter("not_before", f"{wanted}, not {text[:40]!r}")
-    database = context.scheduler.database
-    with database.read() as conn:
-        latest = database.now(conn) + _MAX_AHEAD_DAYS * 86_400
-    if at > latest:
-        raise InvalidParameter("not_before", f"must be at most {_MAX_AHEAD_DAYS} days ahead, not {text}")
-    return max(0.0, at)
+        raise InvalidParameter(field, f"{wanted}, not {text[:40]!r}")
+    if at > now + _MAX_AHEAD_DAYS * _DAY_SECONDS:
+        raise InvalidParameter(field, f"must be at most {_MAX_AHEAD_DAYS} days ahead, not {text}")
+    return at
 
 
-def _store_image(context: Context, data: bytes, key: str) -> None:
-    blobs, settings = context.scheduler.blobs, context.settings
-    free = blobs.free_bytes()
-    if free is not None and free < settings.min_free_disk_bytes:
-        raise StorageFull(
-            f"the blob store has {free} bytes free, less than the {settings.min_free_disk_bytes} it must keep"
-        )
-    with tempfile.TemporaryDirectory(prefix="reelq-") as folder:
-        path = Path(folder) / "image.png"
-        images.normalise(data, path, max_pixels=settings.max_image_pixels)
-        blobs.put_file(key, path)
+def _webhook(context: Context, asked: JobFields) -> tuple[str | None, Sequence[str]]:
+    """The webhook's URL and the events that it is told of."""
+    url, events = asked.webhook_url, asked.webhook_events
+    if url is None:
+        if events is not None:
+            raise InvalidParameter("webhook_events", "must not be given without webhook_url")
+        return None, ()
+    settings = context.settings
+    try:
+        check_url(url, allow_http=settings.allow_http_urls, networks=settings.networks)
+    except UrlNotAllowed as error:
+        raise url_not_allowed("webhook_url", error) from None
+    if events is None:
+        return url, DEFAULT_EVENTS
+    if not events or not set(events) <= EVENT_TYPES.keys():
+        raise InvalidParameter("webhook_events", f"must be one or more of {', '.join(EVENT_TYPES)}")
+    return url, tuple(dict.fromkeys(events))
+
+
+def _result_ttl_seconds(context: Context, asked: float | None) -> float | None:
+    settings = context.settings
+    longest = (settings.result_days or settings.retention_days) * _DAY_SECONDS
+    if asked is not None and not RESULT_TTL_MIN_SECONDS <= asked <= longest:
+        limits = f"from {RESULT_TTL_MIN_SECONDS} to {longest:.0f}"
+        raise InvalidParameter("result_ttl_seconds", f"must be {limits} seconds, not {asked:g}")
+    return asked
 
 
 def _forget_image(context: Context, job_id: str) -> None:

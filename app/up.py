@@ -12,7 +12,6 @@ import structlog
 from app import serve
 from app.settings import FrontEndSettings
 from scheduler.processes import EXIT_CONFIG, Backoff, Child
-from scheduler.service import Scheduler
 
 log = structlog.get_logger()
 
@@ -23,10 +22,9 @@ _STOP_SECONDS = 30.0  # for the supervisor, beside what it gives its workers
 def up(settings: FrontEndSettings, *, model: str | None, device: str | None) -> int:
     """Serve until SIGTERM or SIGINT, then end the supervisor and its workers; returns the exit code.
 
-    Raises `StoreError` and what `serve.bind` raises before anything was started.
+    Raises `StoreError` and `CannotListen` before anything was started.
     """
-    Scheduler.open(settings).close()  # a store that cannot be used is one line, from one process
-    socket = serve.bind(settings.host, settings.port, trusted_network=settings.trusted_network)
+    socket = serve.listen(settings)  # a store that cannot be used is one line, from one process
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _setter(stopping))

@@ -1,56 +1,59 @@
-"""Reading a submission: a multipart form or JSON in, checked fields and the image's bytes out."""
+"""Reading a submission: a multipart form or JSON in, its fields and the image's file out."""
 
-import base64
-import binascii
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any
+from typing import Any, BinaryIO, TypeVar, cast
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.types import Scope
 
 from app.errors import RequestError
+from app.forms import invalid, read_form
+from app.intake import Intake
 from app.middleware import Limit
-from app.schemas import JobFields, JobRequest
+from app.settings import FrontEndSettings
 
-SUBMIT_PATH = "/v1/jobs"
+BODY_PATHS = frozenset({"/v1/jobs", "/v1/videos"})
 # Room beside the image: 4,000 characters of prompt and of negative prompt, 16 KiB of metadata, as escaped JSON, twice.
 _FIELDS_BYTES = 128 * 1024
 _SMALL_BODY_BYTES = 256 * 1024  # every other request
-_MAX_FIELDS = 32
-_TAIL_BYTES = 512  # a boundary has 70 characters at most; what follows the last one is of no matter
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
 _METADATA = TypeAdapter(dict[str, str])
+_EVENTS = TypeAdapter(list[str])
 _INTEGERS = frozenset({"width", "height", "num_frames", "num_inference_steps", "target_fps", "seed"})
-_NUMBERS = frozenset({"guidance_scale", "priority"})
+_NUMBERS = frozenset({"guidance_scale", "priority", "result_ttl_seconds"})
 _BOOLEANS = frozenset({"allow_int8"})
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_Checked = TypeVar("_Checked")
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """What was sent, as it was sent: only forms and ranges that no model has are checked yet."""
+class Body:
+    """What was sent, as it was sent: the texts of a form in their order, or the members of a JSON object.
 
-    fields: JobFields
-    image: bytes
+    `file` is a form's file, open at its start, not empty and no larger than an image may be.
+    """
+
+    is_form: bool
+    fields: list[tuple[str, Any]]
+    file: BinaryIO | None
 
 
 def body_limit(max_image_bytes: int) -> Callable[[Scope], Limit]:
     """Return the function that tells the largest body of a request; base64 makes an image a third larger."""
-    submission = Limit(max_image_bytes * 4 // 3 + _FIELDS_BYTES, lambda: _image_too_large(max_image_bytes))
+    submission = Limit(max_image_bytes * 4 // 3 + _FIELDS_BYTES, lambda: image_too_large(max_image_bytes))
     form = Limit(max_image_bytes + _FIELDS_BYTES, submission.error)
     other = Limit(_SMALL_BODY_BYTES, _body_too_large)
 
     def limit(scope: Scope) -> Limit:
-        if scope["path"] != SUBMIT_PATH:
+        if scope["path"] not in BODY_PATHS:
             return other
         is_json = any(name == b"content-type" and b"json" in value.lower() for name, value in scope["headers"])
         return submission if is_json else form
@@ -58,25 +61,47 @@ def body_limit(max_image_bytes: int) -> Callable[[Scope], Limit]:
     return limit
 
 
-async def read_upload(request: Request, max_image_bytes: int) -> Upload:
-    """Read a submission; raises `RequestError` or `RequestValidationError`, and keeps nothing then."""
+@asynccontextmanager
+async def body_of(request: Request, settings: FrontEndSettings, *, file_field: str = "image") -> AsyncIterator[Body]:
+    """Read a submission's body, unless it is refused before; its file is gone after the block.
+
+    Raises `RequestError`, `RequestValidationError`, and what `Intake.check` does.
+    """
     kind, charset = media_type(request)
     if charset not in ("", "utf-8"):
         raise RequestError(415, "unsupported_media_type", "text must be in UTF-8, not in another charset")
-    if kind == "multipart/form-data":
-        upload = await _from_form(request, max_image_bytes)
-    elif kind == "application/json":
-        body = await request.body()
-        upload = await run_in_threadpool(_from_json, body)
-    else:
+    if kind not in ("multipart/form-data", "application/json"):
         raise RequestError(
             415, "unsupported_media_type", "Content-Type must be multipart/form-data or application/json"
         )
-    if not upload.image:
-        raise RequestError(415, "not_an_image", "image must not be empty", field="image")
-    if len(upload.image) > max_image_bytes:
-        raise _image_too_large(max_image_bytes)
-    return upload
+    intake, context = intake_of(request), request.app.state.context
+    with intake.place(settings.max_uploads):
+        await intake.check(context, request.scope["state"]["principal"].tenant)
+        if kind == "application/json":
+            yield Body(False, _members(await request.body()), None)
+            return
+        form = await read_form(request, file_field=file_field)
+        if form.file is None:
+            yield Body(True, form.texts, None)
+            return
+        with form.file as file:
+            check_size(file.seek(0, 2), settings, file_field)
+            file.seek(0)
+            yield Body(True, form.texts, cast("BinaryIO", file))
+
+
+def intake_of(request: Request) -> Intake:
+    """Return what counts the submissions of this process."""
+    intake: Intake = request.scope["state"]["intake"]
+    return intake
+
+
+def check_size(size: int, settings: FrontEndSettings, field: str = "image") -> None:
+    """Raise `RequestError` for an image of so many bytes, if it is none or too large."""
+    if size == 0:
+        raise RequestError(415, "not_an_image", f"{field} must not be empty", field=field)
+    if size > settings.max_image_bytes:
+        raise image_too_large(settings.max_image_bytes, field)
 
 
 def media_type(request: Request) -> tuple[str, str]:
@@ -89,12 +114,7 @@ def media_type(request: Request) -> tuple[str, str]:
     return message.get_content_type(), message.get_content_charset("")
 
 
-def invalid(field: str, kind: str, message: str) -> RequestValidationError:
-    """Return a validation error like pydantic's own, for one field."""
-    return RequestValidationError([{"type": kind, "loc": ("body", field), "msg": message}])
-
-
-def checked(validate: Callable[[], JobFields]) -> Any:
+def checked(validate: Callable[[], _Checked]) -> _Checked:
     """Call a pydantic validation and turn its error into FastAPI's, without what was sent."""
     try:
         return validate()
@@ -104,55 +124,17 @@ def checked(validate: Callable[[], JobFields]) -> Any:
         ) from None
 
 
-async def _from_form(request: Request, max_image_bytes: int) -> Upload:
-    # The body limit already bounds every part, so that a long prompt is refused by name and not by part.
-    most = max_image_bytes + _FIELDS_BYTES
-    watched = _TailRequest(request.scope, request.receive)
-    async with watched.form(max_files=_MAX_FIELDS, max_fields=_MAX_FIELDS, max_part_size=most) as form:
-        if not watched.ended_with_boundary():  # the parser is content with what has come
-            raise RequestError(400, "incomplete_body", "the multipart body ends before its closing boundary")
-        values = _form_values(form)
-        fields: JobFields = checked(lambda: JobFields.model_validate(values))
-        file = form.get("image")
-        if file is None:
-            raise invalid("image", "missing", "")
-        if not isinstance(file, UploadFile):
-            raise invalid("image", "file", "must be a file part, with a filename")
-        return Upload(fields, await file.read())
-
-
-class _TailRequest(Request):
-    """A request that remembers how its body ended."""
-
-    _tail = b""
-
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes."""
-        async for chunk in super().stream():
-            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-            yield chunk
-
-    def ended_with_boundary(self) -> bool:
-        """Whether the last part was closed, as RFC 2046 asks."""
-        message = Message()
-        message["content-type"] = self.headers["content-type"]
-        return f"--{message.get_boundary('')}--".encode() in self._tail
-
-
-def _form_values(form: FormData) -> Mapping[str, Any]:
+def typed(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return a form's texts by name, each as what its field is; raises `RequestValidationError` where it is not."""
     values: dict[str, Any] = {}
-    for name, value in form.multi_items():
-        if name in values or (name == "image" and len(form.getlist(name)) > 1):
+    for name, text in texts:
+        if name in values:
             raise invalid(name, "repeated", "must be given only once")
-        if name == "image":
-            continue
-        if isinstance(value, UploadFile):
-            raise invalid(name, "text", "must be text, not a file")
-        values[name] = _form_value(name, value)
+        values[name] = _typed(name, text)
     return values
 
 
-def _form_value(name: str, text: str) -> Any:
+def _typed(name: str, text: str) -> Any:
     if name in _INTEGERS:
         if not _INTEGER.fullmatch(text):
             raise invalid(name, "int_parsing", f"must be an integer, not {text[:40]!r}")
@@ -166,41 +148,36 @@ def _form_value(name: str, text: str) -> Any:
             raise invalid(name, "bool_parsing", f"must be true or false, not {text[:40]!r}")
         return _TRUTH[text]
     if name == "metadata":
-        return _metadata(text)
+        return _from_text(_METADATA, name, text, "must be a JSON object of strings")
+    if name == "webhook_events":
+        return _from_text(_EVENTS, name, text, "must be a JSON list of strings")
     return text
 
 
-def _metadata(text: str) -> dict[str, str]:
+def _from_text(adapter: TypeAdapter[Any], name: str, text: str, wanted: str) -> Any:
     try:
-        return _METADATA.validate_json(text, strict=True)
+        return adapter.validate_json(text, strict=True)
     except ValidationError:
-        raise invalid("metadata", "json_object", "must be a JSON object of strings") from None
+        raise invalid(name, "json", wanted) from None
 
 
-def _from_json(body: bytes) -> Upload:
-    asked: JobRequest = checked(lambda: JobRequest.model_validate_json(body))
-    fields = JobFields.model_validate(asked.model_dump(exclude={"image"}, exclude_unset=True))
-    return Upload(fields, _from_data_uri(asked.image))
-
-
-def _from_data_uri(text: str) -> bytes:
-    head = _DATA_URI.match(text[:200])
-    if head is None:
-        raise RequestError(
-            422, "unsupported_image_source", "image must be a data URI (data:image/png;base64,…)", field="image"
-        )
+def _members(body: bytes) -> list[tuple[str, Any]]:
     try:
-        return base64.b64decode(text[head.end() :], validate=True)
-    except (binascii.Error, ValueError):
-        raise RequestError(422, "corrupt_image", "image must be valid base64", field="image") from None
+        found = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise RequestError(400, "malformed_request", "the body is not valid JSON") from None
+    if not isinstance(found, dict):
+        raise RequestValidationError([{"type": "dict_type", "loc": ("body",), "msg": "must be an object"}])
+    return list(found.items())
 
 
-def _image_too_large(max_image_bytes: int) -> RequestError:
+def image_too_large(max_image_bytes: int, field: str = "image") -> RequestError:
+    """Return the error of an image with more bytes."""
     return RequestError(
         413,
         "image_too_large",
-        f"image must be at most {max_image_bytes} bytes",
-        field="image",
+        f"{field} must be at most {max_image_bytes} bytes",
+        field=field,
         limit=max_image_bytes,
         headers={"Connection": "close"},
     )

@@ -1,6 +1,6 @@
 """From the scheduler's records to the API's objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +13,6 @@ from scheduler.events import Event
 from scheduler.explain import QueueInfo
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
-from scheduler.params import PRESETS
-from scheduler.presets import DESCRIPTIONS
 from scheduler.records import Drain, Gpu, Job, OpenLease, Progress, Reservation, ServedModel, Worker
 from scheduler.states import JobStatus
 
@@ -32,11 +30,12 @@ def job_etag(job: Job, queue: QueueInfo | None) -> str:
     return f'W/"{job.version[0]}-{job.version[1]}{place}"'
 
 
-def job(record: Job, queue: QueueInfo | None, base_url: str) -> api.Job:
-    """Return a job as the API shows it; `base_url` ends without a slash."""
+def job(record: Job, queue: QueueInfo | None, base_url: str, *, gpu_hour_cost: float | None = None) -> api.Job:
+    """Return a job as the API shows it; `base_url` ends without a slash. Without the price of a GPU it has no cost."""
     ended_or_running = record.status is not JobStatus.QUEUED
     return api.Job(
         id=record.id,
+        tenant=record.tenant,
         status=record.status,
         stage=record.progress.stage if record.progress else None,
         progress=_job_progress(record),
@@ -50,11 +49,14 @@ def job(record: Job, queue: QueueInfo | None, base_url: str) -> api.Job:
         attempts=record.attempts,
         max_attempts=record.max_attempts,
         cancel_requested=record.cancel_requested,
+        deadline=_maybe_time(record.deadline_at),
+        retry_of=record.retry_of,
+        webhook_url=record.webhook_url,
         gpu=record.gpu_id if ended_or_running else None,
         resumed_from_step=record.resumed_from_step,
         checkpoint_step=record.checkpoint_step,
         notices=[api.Notice(at=time_text(one.at), code=one.code, message=one.message) for one in record.notices],
-        measured=_measured(record) if record.status.ended else None,
+        measured=_measured(record, gpu_hour_cost) if record.status.ended else None,
         error=api.Failure(code=record.error.code, message=record.error.message) if record.error else None,
         video=_video(record, base_url),
         not_before=None if ended_or_running else _maybe_time(record.not_before or None),
@@ -64,8 +66,8 @@ def job(record: Job, queue: QueueInfo | None, base_url: str) -> api.Job:
     )
 
 
-def model(served: ServedModel) -> api.Model:
-    """Return a served model with its limits, defaults and presets."""
+def model(served: ServedModel, presets: Sequence[api.Preset]) -> api.Model:
+    """Return a served model with its limits, its defaults and `presets`."""
     architecture = catalog.architecture(served.architecture)
     limits = {field.name: getattr(architecture.limits, field.name) for field in fields(architecture.limits)}
     defaults = architecture.defaults.to_dict()
@@ -81,7 +83,7 @@ def model(served: ServedModel) -> api.Model:
             for name, one in limits.items()
         },
         defaults=defaults,
-        presets=[api.Preset(name=name, description=DESCRIPTIONS[name]) for name in PRESETS],
+        presets=list(presets),
         held=served.held,
     )
 
@@ -136,8 +138,8 @@ def _queue(info: QueueInfo) -> api.QueueState:
         eta_seconds=info.eta_seconds,
         wait_reason=wait.message,
         wait=api.Wait(code=wait.code, details=_details(wait.details), clears_when=wait.clears_when),
-        expected_start=_expected(info.start),
-        expected_finish=_expected(info.finish),
+        expected_start=expected(info.start),
+        expected_finish=expected(info.finish),
     )
 
 
@@ -145,7 +147,8 @@ def _details(numbers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: time_text(value) if name.endswith("_at") else value for name, value in numbers.items()}
 
 
-def _expected(span: Span | None) -> api.Expected | None:
+def expected(span: Span | None) -> api.Expected | None:
+    """Return a span of time as the API shows it; None where nobody can tell."""
     return None if span is None else api.Expected(p50=_far_time(span.p50), p90=_far_time(span.p90))
 
 
@@ -166,7 +169,7 @@ def _job_progress(record: Job) -> api.Progress:
     return api.Progress(fraction=float(done), step=steps if done else 0, steps=steps)
 
 
-def _measured(record: Job) -> api.MeasuredUse | None:
+def _measured(record: Job, gpu_hour_cost: float | None) -> api.MeasuredUse | None:
     used = record.measured
     if used is None or record.started_at is None:
         return None
@@ -180,7 +183,7 @@ def _measured(record: Job) -> api.MeasuredUse | None:
         step_seconds=used.step_seconds,
         sharing=used.sharing,
         energy_joules=used.energy_joules,
-        cost=None,
+        cost=None if gpu_hour_cost is None else used.run_seconds / used.sharing / 3600 * gpu_hour_cost,
     )
 
 
@@ -197,6 +200,8 @@ def _video(record: Job, base_url: str) -> api.Video | None:
         num_frames=result.num_frames,
         fps=result.fps,
         duration_seconds=result.duration_seconds,
+        expires_at=_maybe_time(result.expires_at),
+        expired=result.expired,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import INTERRUPTED, OK, clean, print_json, say
-from app.cli.session import DEFAULT_URL, AsJson, Url, session
+from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 
 _TYPE_COLUMNS = 20  # job.cancel_requested
 
@@ -19,13 +19,14 @@ def events(
     job_id: Annotated[str | None, typer.Option("--job", metavar="ID", help="Only events of this job.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as things happen, until Ctrl-C.")] = False,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what happened to jobs, GPUs, models and the queue, oldest first.
 
     A line has the time, what happened to what, who asked for it, and more. --json prints a line for each.
     """
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         try:
             for event in client.events(after, job_id, follow=follow):
                 print_json(event) if as_json else typer.echo(line(event))

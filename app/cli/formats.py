@@ -37,6 +37,11 @@ def energy(joules: float) -> str:
     return f"{joules / 1000:.1f} kJ" if joules >= 1000 else f"{joules:.0f} J"
 
 
+def money(amount: float) -> str:
+    """Return a sum to four digits, in whatever currency the operator reckons: cents would hide what a video costs."""
+    return f"{amount:.4g}"
+
+
 def percent(fraction: float) -> str:
     """Return a fraction as whole percent; 100 % only when all is done."""
     return f"{int(fraction * 100)}%"

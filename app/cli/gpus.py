@@ -8,7 +8,7 @@ import typer
 from app.cli.console import print_json, say
 from app.cli.durations import seconds
 from app.cli.gpu_table import show_gpus, show_preview
-from app.cli.session import DEFAULT_URL, AsJson, Url, session
+from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 
 GpuIds = Annotated[list[str], typer.Argument(metavar="GPU...", help="The GPUs' ids, as `reelq gpus` shows them.")]
 
@@ -27,9 +27,9 @@ class OnDeadline(StrEnum):
     KILL = "kill"
 
 
-def gpus(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def gpus(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Show every GPU: its state, memory, load, worker and running jobs."""
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         page = client.gpus()
         if as_json:
             print_json(page)
@@ -59,6 +59,7 @@ def drain(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Give GPUs no new jobs and let them empty: all of them, or none where one is not known.
@@ -75,7 +76,7 @@ def drain(
         "resume_after_seconds": resume_after,
         "dry_run": dry_run or None,
     }
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         why = "dry run" if reason is None else reason
         if len(gpu_ids) == 1:
             answer = client.drain(gpu_ids[0], why, mode.value, **options)
@@ -91,9 +92,9 @@ def drain(
             show_gpus(found)
 
 
-def resume(gpu_ids: GpuIds, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def resume(gpu_ids: GpuIds, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Give drained GPUs jobs again: all of them, or none where one is not known."""
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         answer = client.resume(gpu_ids[0]) if len(gpu_ids) == 1 else client.resume_many(gpu_ids)
         if as_json:
             print_json(answer)

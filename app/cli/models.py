@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import clean, console, print_json, say
-from app.cli.session import DEFAULT_URL, AsJson, Url, session
+from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 
 
 class Action(StrEnum):
@@ -28,6 +28,7 @@ def models(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The model to hold or to release.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why it is held, for whoever asks why its jobs wait.")] = None,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the models that workers serve, with their presets; hold or release one instead, where told to.
@@ -38,7 +39,7 @@ def models(
         raise typer.BadParameter("hold and release need a model", param_hint="MODEL")
     if (action is Action.HOLD) != (reason is not None):
         raise typer.BadParameter("goes with hold, and hold needs it", param_hint="--reason")
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         if model is None:
             answer = client.models()
             found = answer["data"]

@@ -1,4 +1,4 @@
-"""`--set name=value`: a job's parameters from the command line, with the types that the server gives them."""
+"""`--set name=value` and `--metadata key=value`: parameters as the command line has them, typed as the server's are."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import typer
 
-_TEXT = frozenset({"model", "webhook_url"})
+_TEXT = frozenset({"model", "webhook_url", "not_before", "deadline"})
 _NUMBERS = {"priority": float}
 _JSON = frozenset({"metadata"})
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}  # as a form spells it
@@ -25,6 +25,17 @@ def parse(settings: Iterable[str]) -> dict[str, Any]:
         if not equals or not name:
             raise typer.BadParameter(f"{setting!r} is not name=value", param_hint="--set")
         found[name] = _value(name, text)
+    return found
+
+
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """Return `key=value` strings as metadata, text to text; raises typer.BadParameter for what has no `=`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{text!r} is not key=value", param_hint="--metadata")
+        found[key] = value
     return found
 
 

@@ -1,4 +1,7 @@
-"""A job's progress while someone waits: a moving bar on a terminal, plain lines elsewhere. All of it on stderr."""
+"""The progress of a job, or of many, while someone waits: a moving bar on a terminal, plain lines elsewhere.
+
+All of it on stderr.
+"""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +12,7 @@ from app.cli.console import clean, console, is_terminal, say
 from app.cli.wording import ENDED, fraction, headline, line, note, steps
 
 Show = Callable[[Mapping[str, Any]], None]
+ShowBatch = Callable[[float, str], None]  # how many are done, parts of them included, and what to say of that
 _LINE_EVERY = 0.1  # of the whole: ten lines for a job of any length
 
 
@@ -20,6 +24,42 @@ def progress() -> Iterator[Show]:
             yield show
     else:
         yield _Lines()
+
+
+@contextmanager
+def batch_progress(total: int) -> Iterator[ShowBatch]:
+    """Give a function that shows how far a batch of `total` is."""
+    if is_terminal(sys.stderr):
+        with _batch_bar(total) as show:
+            yield show
+    else:
+        yield _BatchLines(total)
+
+
+class _BatchLines:
+    """Prints a line at each tenth of the whole."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._last = 0
+
+    def __call__(self, done: float, counts: str) -> None:
+        tenth = int(done / self._total / _LINE_EVERY)
+        if tenth != self._last:
+            self._last = tenth
+            say(counts)
+
+
+@contextmanager
+def _batch_bar(total: int) -> Iterator[ShowBatch]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), TextColumn("eta"))
+    out = console(sys.stderr)
+    # Lines on a terminal go above the bar; those of a redirected stdout stay there.
+    with Progress(*columns, TimeRemainingColumn(), console=out, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, counts: bar.update(task, completed=done, description=clean(counts))
 
 
 class _Lines:

@@ -11,7 +11,7 @@ import typer
 from app.cli.console import clean, console, optional, print_json
 from app.cli.formats import age, duration, size
 from app.cli.options import JobId
-from app.cli.session import DEFAULT_URL, AsJson, Url, session
+from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 from app.cli.wording import line
 
@@ -32,6 +32,7 @@ def queue(
     ] = None,
     reason: Annotated[str | None, typer.Option(help="Why it is paused, for whoever asks why nothing starts.")] = None,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the queue; pause or resume it first, where told to.
@@ -40,7 +41,7 @@ def queue(
     """
     if (action is Action.PAUSE) != (reason is not None):
         raise typer.BadParameter("goes with pause, and pause needs it", param_hint="--reason")
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         if reason is not None:
             found = client.pause_queue(reason)
         elif action is Action.RESUME:
@@ -57,12 +58,13 @@ def prioritize(
     job_id: JobId,
     priority: Annotated[float, typer.Argument(metavar="PRIORITY", help="Multiplies the job's weight in the queue.")],
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a queued job another priority."""
     if not math.isfinite(priority):
         raise typer.BadParameter("must be a number", param_hint="PRIORITY")
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         job = client.prioritize(job_id, priority)
         if as_json:
             print_json(job)
@@ -74,13 +76,14 @@ def preempt(
     job_id: JobId,
     reason: Annotated[str | None, typer.Option(help="Why, for the log of events.")] = None,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop a running job at its next step and put it back into the queue.
 
     That costs the job no attempt, and it goes on from there when its turn comes again; see also reelq prioritize.
     """
-    with session(url, as_json=as_json) as client:
+    with session(url, api_key, as_json=as_json) as client:
         job = client.preempt(job_id, reason)
         if as_json:
             print_json(job)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import events, gpus, jobs, models, queue, serving, videos
+from app.cli import account, events, gpus, jobs, keys, models, queue, serving, tenants, videos, webhooks
 from app.cli.console import EXIT_CODES
 from app.cli.session import AsJson
 
@@ -26,13 +26,26 @@ def build() -> typer.Typer:
     cli.callback()(_root)
     for panel, commands in {
         "Run the service": (serving.up, serving.serve),
-        "Make videos": (videos.submit, jobs.status, jobs.jobs, jobs.cancel, videos.download, jobs.estimate),
+        "Make videos": (
+            videos.submit,
+            jobs.status,
+            jobs.jobs,
+            jobs.cancel,
+            jobs.retry,
+            jobs.delete,
+            videos.download,
+            jobs.estimate,
+            account.account,
+        ),
         "Operate GPUs": (gpus.gpus, gpus.drain, gpus.resume, events.events),
         "Operate the queue": (queue.queue, queue.prioritize, queue.preempt, models.models),
         "About": (version,),
     }.items():
         for command in commands:
             cli.command(rich_help_panel=panel, epilog=EXIT_CODES)(command)
+    for name, group in {"keys": keys.commands, "tenants": tenants.commands}.items():
+        cli.add_typer(group, name=name, rich_help_panel="Decide who may call")
+    cli.add_typer(webhooks.group(), rich_help_panel="Make videos")
     return cli
 
 

@@ -1,6 +1,5 @@
 """What the commands that talk to a server share: their options, and how the client's errors end them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -17,21 +16,40 @@ Url = Annotated[
     str, typer.Option("--url", envvar="REELQ_URL", help="The server. A key for it comes from REELQ_API_KEY.")
 ]
 DEFAULT_URL = "http://127.0.0.1:8000"
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="REELQ_API_KEY",
+        metavar="KEY",
+        help="The API key; in the variable, others on this machine do not see it.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON, and nothing else, on stdout.")]
 
 
 @contextmanager
-def session(url: str, *, as_json: bool) -> Iterator["Client"]:
+def session(url: str, api_key: str | None = None, *, as_json: bool) -> Iterator["Client"]:
     """Give a client of `url`; its errors end the command with one line and the exit code that --help promises."""
-    from app.client import ApiError, Client, ClientError, ServerUnreachable
+    from app.client import Client
 
-    try:
-        client = Client(url, api_key=os.environ.get("REELQ_API_KEY"))
-    except ValueError as error:
-        fail(f"--url: {error}", USAGE)
-    try:
+    with errors_end(as_json=as_json):
+        try:
+            client = Client(url, api_key=api_key)
+        except ValueError as error:
+            fail(f"--url: {error}", USAGE)
         with client:
             yield client
+
+
+@contextmanager
+def errors_end(*, as_json: bool) -> Iterator[None]:
+    """Let the client's errors end the command, as `session` does."""
+    from app.client import ApiError, ClientError, ServerUnreachable
+
+    try:
+        yield
     except ServerUnreachable as error:
         fail(str(error), UNREACHABLE)
     except ApiError as error:

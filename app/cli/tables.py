@@ -1,12 +1,12 @@
-"""Jobs, GPUs and estimates for people: readable at 80 columns."""
+"""Jobs, estimates and accounts for people: readable at 80 columns."""
 
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.cli.console import clean, console, optional
-from app.cli.formats import age, duration, energy, percent, size
-from app.cli.wording import fraction, headline, note, outlook, place, steps
+from app.cli.formats import age, duration, energy, money, percent, size
+from app.cli.wording import fraction, headline, note, outlook, place, quote, steps
 
 _COLUMNS = ("id", "status", "progress", "model", "video", "age")
 _SHORTEST = {"model": 8, "progress": 13}  # what may be cut off, in this order; a part of an id or a size is of no use
@@ -44,6 +44,10 @@ def show_job(job: Mapping[str, Any]) -> None:
         "plan": _plan(job["estimate"]),
         "gpu": job["gpu"],
         "checkpoint": optional(job.get("checkpoint_step"), lambda step: f"at step {step}", ""),
+        "retry of": job.get("retry_of"),
+        "deadline": job.get("deadline"),
+        "webhook": job.get("webhook_url"),
+        "metadata": [f"{key}={value}" for key, value in job.get("metadata", {}).items()],
         "notices": [f"{one['message']} ({one['code']}, {age(one['at'])} ago)" for one in job.get("notices", ())],
         "created": f"{job['created_at']} ({age(job['created_at'])} ago)",
         **_result(job),
@@ -60,6 +64,7 @@ def show_estimate(estimate: Mapping[str, Any]) -> None:
             "model": estimate["model"],
             "video": f"{_video(params)}, {params['num_inference_steps']} steps{_choices(params)}",
             **(_need(need) if need else {"fits": f"nowhere: {estimate['reason']}"}),
+            **quote(estimate),
         }
     )
     out = console(sys.stdout)
@@ -70,6 +75,23 @@ def show_estimate(estimate: Mapping[str, Any]) -> None:
         width = max(len(plan["plan"]) for plan in gpu["plans"])
         for plan in gpu["plans"]:
             out.print(clean(f"  {plan['plan']:<{width}}  {_verdict(plan)}"), soft_wrap=True)
+
+
+def show_account(account: Mapping[str, Any]) -> None:
+    """Print a tenant, the key that was used, and what is used of each limit."""
+    key, limits, usage = account["key"], account["limits"], account["usage"]
+    show_rows(
+        {
+            "tenant": account["tenant"],
+            "key": f"{key['id']} ({key['name']}): {', '.join(key['scopes'])}" if key else "none: the service is open",
+            "queued": f"{usage['queued']} of {_limit(limits['max_queued'])}",
+            "running": f"{usage['running']} of {_limit(limits['max_running'])}",
+            "submits": f"{_limit(limits['submits_per_minute'])} a minute",
+            "requests": f"{_limit(limits['requests_per_minute'])} a minute",
+            "priority": f"up to {_limit(limits['max_priority'])}",
+            "share": optional(limits["share"], lambda share: f"{share:g}", ""),
+        }
+    )
 
 
 def show_rows(rows: Mapping[str, Any]) -> None:
@@ -129,6 +151,10 @@ def _need(need: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _limit(value: float | None) -> str:
+    return optional(value, lambda number: f"{number:g}", "any number")
+
+
 def _progress(job: Mapping[str, Any]) -> str:
     if job["status"] == "running":
         return f"{headline(job)} {percent(fraction(job))}"
@@ -143,11 +169,14 @@ def _result(job: Mapping[str, Any]) -> dict[str, Any]:
         "ran": optional(measured.get("run_seconds"), duration, ""),
         "peak": optional(measured.get("vram_peak_bytes"), size, ""),
         "energy": optional(measured.get("energy_joules"), energy, ""),
+        "cost": optional(measured.get("cost"), money, ""),
     }
     if not video:
         return used
+    expires = optional(video.get("expires_at"), str, "")
     return used | {
         "file": f"{size(video['bytes'])}, {video['duration_seconds']:.1f} s at {video['fps']} frames per second",
         "sha256": video["sha256"],
-        "url": video["url"],
+        "url": "" if video.get("expired") else video["url"],
+        "expired" if video.get("expired") else "expires": expires,
     }

@@ -1,10 +1,10 @@
 """A job in words: one place that says what each state looks like to the person waiting."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.cli.formats import duration, percent
+from app.cli.formats import duration, money, percent
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -69,8 +69,23 @@ def outlook(job: Mapping[str, Any]) -> dict[str, str]:
     start, finish = queue["expected_start"], queue["expected_finish"]
     words = {"until": str(queue["wait"]["clears_when"])}
     if start and finish:
+        # By the server's clock: the one here may be off.
         now = datetime.fromisoformat(start["p50"]) - timedelta(seconds=queue["eta_seconds"])
         words |= {"starts": _expected(start, now), "ends": _expected(finish, now)}
+    return words
+
+
+def quote(estimate: Mapping[str, Any]) -> dict[str, str]:
+    """Return where a job would stand in the line, when it should start and end, and its cost; what is known of it."""
+    words = {}
+    if estimate.get("position") is not None:
+        words["position"] = place(estimate)
+    now = datetime.now(UTC)
+    for name, key in (("starts", "expected_start"), ("ends", "expected_finish")):
+        if estimate.get(key):
+            words[name] = _expected(estimate[key], now)
+    if estimate.get("cost") is not None:
+        words["cost"] = money(estimate["cost"])
     return words
 
 
@@ -82,6 +97,5 @@ def _waiting(queue: Mapping[str, Any]) -> str:
 
 
 def _expected(span: Mapping[str, str], now: datetime) -> str:
-    """By the server's clock: the one here may be off."""
     p50, p90 = (duration(max(0.0, (datetime.fromisoformat(span[key]) - now).total_seconds())) for key in ("p50", "p90"))
     return f"in about {p50}, and in 9 of 10 cases within {p90}"

@@ -1,30 +1,37 @@
-"""A small synchronous client of the HTTP API, for the command line and for your own programs.
+"""Clients of the HTTP API, for the command line and for your own programs: `Client`, and `AsyncClient` on asyncio.
 
 with Client("http://127.0.0.1:8000") as client:
-    job = client.submit(Path("sea.jpg"), "waves roll in", num_frames=16)
+    job = client.submit("sea.jpg", "waves roll in", num_frames=16)
     job = client.wait(job["id"])
-    client.download(job["id"], Path("sea.mp4"))
+    client.download(job["id"], "sea.mp4")
 """
 
-from app.client.errors import ApiError, ClientError, DownloadCorrupt, ServerUnreachable, WaitTimeout
-from app.client.http import DEFAULT_URL, Client
-from app.client.retry import Retry
-from app.client.types import Event, Gpu, Job, Model, Page
+from app.client.asynchronous import AsyncClient
+from app.client.endpoint import DEFAULT_URL
+from app.client.errors import AccessDenied, ApiError, ClientError, DownloadCorrupt, ServerUnreachable, WaitTimeout
+from app.client.sync import Client
+from app.client.types import Account, Delivery, Event, Gpu, Job, JobEstimate, Model, Page, QueueStatus, WebhookEndpoint
 from app.client.waiting import Polled
 
 __all__ = [
     "DEFAULT_URL",
+    "AccessDenied",
+    "Account",
     "ApiError",
+    "AsyncClient",
     "Client",
     "ClientError",
+    "Delivery",
     "DownloadCorrupt",
     "Event",
     "Gpu",
     "Job",
+    "JobEstimate",
     "Model",
     "Page",
     "Polled",
-    "Retry",
+    "QueueStatus",
     "ServerUnreachable",
     "WaitTimeout",
+    "WebhookEndpoint",
 ]

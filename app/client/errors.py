@@ -1,8 +1,9 @@
-"""What the client raises; `str()` of each is one line fit for a user.
+"""What the client raises; `str()` of each is one line fit for a user, and none ever holds an API key.
 
 ClientError
 ├── ServerUnreachable   no answer from the server, after the retries that were allowed
 ├── ApiError            the server answered with a problem (carries `status`, `code`, `detail`)
+│   └── AccessDenied    401 or 403: the API key is missing, unknown, or may not do that
 ├── DownloadCorrupt     the bytes that came are not the video that the job names
 └── WaitTimeout         the job has not ended in the time the caller gave
 """
@@ -46,6 +47,10 @@ class ApiError(ClientError):
         self.detail = detail
         self.problem = dict(problem or {"status": status, "code": code, "detail": detail})
         self.retry_after_seconds = retry_after_seconds
+
+
+class AccessDenied(ApiError):
+    """The server wants an API key, does not accept this one (401), or lets it not do that (403)."""
 
 
 class DownloadCorrupt(ClientError):

@@ -1,10 +1,9 @@
-"""How paths, form fields and files of a request are written."""
+"""How paths, queries and fields of a request are written."""
 
 import json
-import mimetypes
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any
+from datetime import datetime
+from typing import Any
 from urllib.parse import quote
 
 
@@ -14,13 +13,15 @@ def route(kind: str, identifier: str, action: str | None = None) -> str:
     return path if action is None else f"{path}/{action}"
 
 
-def form(params: Mapping[str, Any]) -> dict[str, str]:
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is not None, times as RFC 3339 text."""
+    return {key: _plain(value) for key, value in values.items() if value is not None}
+
+
+def form(values: Mapping[str, Any]) -> dict[str, str]:
     """Return form fields: text as it is, everything else (numbers, `metadata`) as JSON, None left out."""
-    known = {key: value for key, value in params.items() if value is not None}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items()}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in known(values).items()}
 
 
-def upload(image: Path | bytes, content: IO[bytes] | bytes) -> tuple[str, IO[bytes] | bytes, str]:
-    """Return the name, content and type that httpx sends for `image`; the server looks at the bytes alone."""
-    name = "image" if isinstance(image, bytes) else image.name
-    return name, content, mimetypes.guess_type(name)[0] or "application/octet-stream"
+def _plain(value: Any) -> Any:
+    return value.astimezone().isoformat() if isinstance(value, datetime) else value

@@ -22,13 +22,17 @@ class Retry:
         """Yield the wait after each failed try but the last, in seconds: doubling, with jitter."""
         delay = _FIRST_DELAY_SECONDS
         for _ in range(self.attempts - 1):
-            # Jitter, lest all clients of a server that comes back arrive at once.
-            yield random.uniform(delay / 2, delay)  # noqa: S311  not a secret
+            yield jittered(delay)
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
 
 ONCE = Retry(attempts=1)
 A_RESTART = Retry(attempts=60, seconds=120.0)  # long enough for a server to be restarted or upgraded
+
+
+def jittered(seconds: float) -> float:
+    """Return about `seconds`, lest all clients of a server that comes back arrive at once."""
+    return random.uniform(seconds / 2, seconds)  # noqa: S311  not a secret
 
 
 def wait_before_retry(error: Exception, delay: float) -> float | None:

@@ -1,7 +1,65 @@
 """The API's objects as typed dictionaries; the names are the server's. Parts that do not apply are None."""
 
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
+
+T = TypeVar("T")
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class Parameters(TypedDict, total=False):
+    """What decides how much a job needs; a field left out, or None, takes the model's default.
+
+    `width` and `height` in pixels, `target_fps` in frames per second; `reelq models` shows the limits and presets.
+    """
+
+    model: str | None
+    negative_prompt: str | None
+    width: int | None
+    height: int | None
+    num_frames: int | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    target_fps: int | None
+    seed: int | None
+    preset: str | None
+    allow_int8: bool | None
+    priority: float | None
+
+
+class JobFields(Parameters, total=False):
+    """What else a job may say. Times are datetimes with a zone, or RFC 3339 text.
+
+    It starts not before `not_before` and fails at `deadline`; its video is kept for `result_ttl_seconds`. The states
+    that `webhook_events` names (job.running, job.succeeded, …; by default the ends) are told to `webhook_url`.
+    """
+
+    not_before: datetime | str | None
+    deadline: datetime | str | None
+    result_ttl_seconds: float | None
+    webhook_url: str | None
+    webhook_events: Sequence[str] | None
+    metadata: Mapping[str, str] | None
+
+
+class Filters(TypedDict, total=False):
+    """Which jobs to list; `tenant` is for admins. Times are datetimes with a zone, or RFC 3339 text."""
+
+    status: Status | Sequence[Status] | None
+    model: str | None
+    tenant: str | None
+    created_after: datetime | str | None
+    created_before: datetime | str | None
+
+
+class Page(TypedDict, Generic[T]):
+    """A part of a list; `next_cursor` is where the next begins."""
+
+    object: str
+    data: list[T]
+    has_more: bool
+    next_cursor: str | None
 
 
 class Progress(TypedDict):
@@ -105,6 +163,8 @@ class Video(TypedDict):
     num_frames: int
     fps: int
     duration_seconds: float
+    expires_at: str | None
+    expired: bool
 
 
 class Job(TypedDict):
@@ -112,7 +172,8 @@ class Job(TypedDict):
 
     id: str
     object: str
-    status: str
+    tenant: str
+    status: Status
     stage: str | None
     progress: Progress
     model: str
@@ -133,6 +194,9 @@ class Job(TypedDict):
     error: Failure | None
     video: Video | None
     not_before: str | None
+    deadline: str | None
+    retry_of: str | None
+    webhook_url: str | None
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -151,12 +215,117 @@ class Event(TypedDict):
     data: dict[str, Any]
 
 
+class WebhookEndpoint(TypedDict):
+    """A URL that jobs have named. While it is disabled, what it is to be told waits."""
+
+    id: str
+    object: str
+    tenant: str
+    url: str
+    state: Literal["enabled", "disabled"]
+    reason: str | None
+    failing_since: str | None
+    disabled_at: str | None
+    created_at: str
+
+
+class DeliveryTry(TypedDict):
+    """One try at a delivery; `status` is that of the answer, `error` why it did not count."""
+
+    number: int
+    at: str
+    seconds: float
+    status: int | None
+    error: str | None
+
+
+class Delivery(TypedDict):
+    """Something that an endpoint is told; `payload` and `log` are not there in a list."""
+
+    id: str
+    object: str
+    endpoint: str
+    url: str
+    job: str
+    type: str
+    status: Literal["pending", "delivered", "failed"]
+    tries: int
+    created_at: str
+    next_try_at: str | None
+    delivered_at: str | None
+    given_up_at: str | None
+    payload: NotRequired[dict[str, Any]]
+    log: NotRequired[list[DeliveryTry]]
+
+
+class WebhookSecret(TypedDict):
+    """The secret that signs webhooks, and all those that still do."""
+
+    object: str
+    secret: str
+    in_force: list[str]
+
+
+class AccountKey(TypedDict):
+    """The API key of the request."""
+
+    id: str
+    name: str
+    scopes: list[str]
+
+
+class AccountLimits(TypedDict):
+    """What a tenant may do; None: no limit."""
+
+    share: float | None
+    max_queued: int | None
+    max_running: int | None
+    max_priority: float | None
+    submits_per_minute: int | None
+    requests_per_minute: int | None
+
+
+class AccountUsage(TypedDict):
+    """A tenant's jobs that have not ended."""
+
+    queued: int
+    running: int
+
+
+class Account(TypedDict):
+    """The tenant that the caller acts for; `key` is None where the service is open."""
+
+    object: str
+    tenant: str
+    key: AccountKey | None
+    limits: AccountLimits
+    usage: AccountUsage
+
+
+class JobEstimate(TypedDict):
+    """What a job would need, and where and when it would run; `estimate` is None where it fits nowhere."""
+
+    object: str
+    model: str
+    params: Params
+    priority: float
+    fits: bool
+    estimate: Estimate | None
+    reason: str | None
+    position: int | None
+    position_exact: bool | None
+    expected_start: Expected | None
+    expected_finish: Expected | None
+    cost: float | None
+    gpus: list[dict[str, Any]]
+
+
 # Larger and still growing objects: read what you know, ignore the rest.
 Gpu = dict[str, Any]
+GpuPage = dict[str, Any]  # a Page of them
 Model = dict[str, Any]
-JobEstimate = dict[str, Any]
+ModelPage = dict[str, Any]  # a Page of them
 QueueStatus = dict[str, Any]
-Page = dict[str, Any]  # {"object": "list", "data": […], "has_more": false, "next_cursor": null}
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from app import schemas as api
 from app import views
+from app.access import Caller
 from app.context import Context, Shared
 from app.openapi import problems
 from scheduler.drains import DrainOrder
@@ -18,7 +19,6 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"])
 log = structlog.get_logger(__name__)
 
 _GPU_ID = re.compile(r"[\x21-\x7e]{1,200}")
-_ACTOR = "api"
 
 
 @router.get("/gpus", summary="List the GPUs", responses=problems(503))
@@ -34,38 +34,38 @@ def get_gpu(gpu_id: str, context: Shared) -> api.Gpu:
 
 
 @router.post("/gpus/{gpu_id}/drain", summary="Drain a GPU", responses=problems(403, 404, 413, 422, 503))
-def drain_gpu(gpu_id: str, asked: api.DrainRequest, context: Shared) -> api.Gpu:
+def drain_gpu(gpu_id: str, asked: api.DrainRequest, context: Shared, caller: Caller) -> api.Gpu:
     """Give a GPU no new jobs; it is `drained` when its last job has ended and our process there is gone.
 
     Saying it again replaces reason, mode, deadline and the time to resume, which count from then. A drained GPU stays
     drained, and a job that was asked to stop still does.
     """
-    return _drain(context, [gpu_id], asked)[0]
+    return _drain(context, caller.actor, [gpu_id], asked)[0]
 
 
 @router.post("/gpus/{gpu_id}/resume", summary="Give a GPU jobs again", responses=problems(403, 404, 503))
-def resume_gpu(gpu_id: str, context: Shared) -> api.Gpu:
+def resume_gpu(gpu_id: str, context: Shared, caller: Caller) -> api.Gpu:
     """Make a GPU active again, whatever took it out."""
-    return _resume(context, [gpu_id])[0]
+    return _resume(context, caller.actor, [gpu_id])[0]
 
 
 @router.post("/drain", summary="Drain several GPUs", responses=problems(403, 404, 413, 422, 503))
-def drain_gpus(asked: api.DrainManyRequest, context: Shared) -> api.Page[api.Gpu]:
+def drain_gpus(asked: api.DrainManyRequest, context: Shared, caller: Caller) -> api.Page[api.Gpu]:
     """Drain several GPUs at the same moment: all of them, or none where one is not known."""
-    return api.Page[api.Gpu](data=_drain(context, asked.gpus, asked))
+    return api.Page[api.Gpu](data=_drain(context, caller.actor, asked.gpus, asked))
 
 
 @router.post("/resume", summary="Give several GPUs jobs again", responses=problems(403, 404, 413, 422, 503))
-def resume_gpus(asked: api.ResumeManyRequest, context: Shared) -> api.Page[api.Gpu]:
+def resume_gpus(asked: api.ResumeManyRequest, context: Shared, caller: Caller) -> api.Page[api.Gpu]:
     """Make several GPUs active again at the same moment: all of them, or none where one is not known."""
-    return api.Page[api.Gpu](data=_resume(context, asked.gpus))
+    return api.Page[api.Gpu](data=_resume(context, caller.actor, asked.gpus))
 
 
-def _drain(context: Context, gpu_ids: Sequence[str], asked: api.DrainRequest) -> list[api.Gpu]:
+def _drain(context: Context, actor: str, gpu_ids: Sequence[str], asked: api.DrainRequest) -> list[api.Gpu]:
     fleet, gpu_ids = context.scheduler.fleet, _all_known(gpu_ids)
     order = DrainOrder(
         reason=asked.reason,
-        actor=_ACTOR,
+        actor=actor,
         mode=DrainMode(asked.mode),
         deadline_seconds=asked.deadline_seconds,
         on_deadline=OnDeadline(asked.on_deadline),
@@ -79,8 +79,8 @@ def _drain(context: Context, gpu_ids: Sequence[str], asked: api.DrainRequest) ->
     return [views.gpu(gpu) for gpu in gpus]
 
 
-def _resume(context: Context, gpu_ids: Sequence[str]) -> list[api.Gpu]:
-    gpus = context.scheduler.fleet.resume_all(_all_known(gpu_ids), _ACTOR)
+def _resume(context: Context, actor: str, gpu_ids: Sequence[str]) -> list[api.Gpu]:
+    gpus = context.scheduler.fleet.resume_all(_all_known(gpu_ids), actor)
     for gpu in gpus:
         log.info("gpu resumed", gpu_id=gpu.info.id)
     return [views.gpu(gpu) for gpu in gpus]

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.access import Caller, Principal, visible
 from app.context import Context, Shared
 from app.errors import RequestError
 from app.openapi import problems
 from app.ranges import ByteRange, Unsatisfiable, if_range, none_match, requested
 from scheduler.errors import NotFound
-from scheduler.ids import is_id
 from scheduler.records import Result
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -35,9 +35,9 @@ _PARTS: dict[int | str, dict[str, Any]] = {
     response_class=StreamingResponse,
     responses={200: {"content": {"video/mp4": {}}}, **_PARTS, **problems(404, 410, 416, 503)},
 )
-def get_video(job_id: str, request: Request, context: Shared) -> Response:
+def get_video(job_id: str, request: Request, context: Shared, caller: Caller) -> Response:
     """Return the finished video; Range requests are answered."""
-    result = _result(context, job_id)
+    result = _result(context, caller, job_id)
     return _send(context, request, result.video_key, tag=result.sha256, name=job_id)
 
 
@@ -48,9 +48,9 @@ def get_video(job_id: str, request: Request, context: Shared) -> Response:
     response_class=StreamingResponse,
     responses={200: {"content": {"image/jpeg": {}}}, **_PARTS, **problems(404, 410, 416, 503)},
 )
-def get_thumbnail(job_id: str, request: Request, context: Shared) -> Response:
+def get_thumbnail(job_id: str, request: Request, context: Shared, caller: Caller) -> Response:
     """Return a still image of the finished video."""
-    result = _result(context, job_id)
+    result = _result(context, caller, job_id)
     # It is made from the video, once: the video's digest names it as well as its own would.
     return _send(context, request, result.thumbnail_key, tag=f"{result.sha256}-thumbnail", name=job_id)
 
@@ -62,19 +62,19 @@ def get_thumbnail(job_id: str, request: Request, context: Shared) -> Response:
     response_class=StreamingResponse,
     responses={200: {"content": {"image/webp": {}}}, **_PARTS, **problems(404, 410, 416, 503)},
 )
-def get_preview(job_id: str, request: Request, context: Shared) -> Response:
+def get_preview(job_id: str, request: Request, context: Shared, caller: Caller) -> Response:
     """Return a small animated WebP of the finished video."""
-    result = _result(context, job_id)
+    result = _result(context, caller, job_id)
     if result.preview_key is None:
         raise RequestError(404, "no_preview", f"job {job_id} was made without a preview")
     return _send(context, request, result.preview_key, tag=f"{result.sha256}-preview", name=job_id)
 
 
-def _result(context: Context, job_id: str) -> Result:
-    if not is_id(job_id):
-        raise NotFound(f"no job {job_id[:80]}")
-    job = context.scheduler.queue.get(job_id)
+def _result(context: Context, caller: Principal, job_id: str) -> Result:
+    job = visible(context, caller, job_id)
     if job.result is not None:
+        if context.scheduler.queue.has_expired(job.result):
+            raise RequestError(410, "result_expired", f"the video of job {job_id} has expired")
         return job.result
     if job.status.ended:
         raise RequestError(404, "no_video", f"job {job_id} is {job.status.value} and has no video")

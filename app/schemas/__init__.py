@@ -1,5 +1,6 @@
 """The bodies of requests and answers, as pydantic models; their names and fields are the API's."""
 
+from app.schemas.account import Account, AccountKey, AccountLimits, AccountUsage
 from app.schemas.common import Integer, Number, Page, Problem, Progress
 from app.schemas.fleet import (
     DrainPreview,
@@ -28,7 +29,16 @@ from app.schemas.jobs import (
     Video,
     Wait,
 )
-from app.schemas.models import GpuEstimate, JobEstimate, LimitRange, Model, PlanEstimate, Preset
+from app.schemas.models import (
+    GpuEstimate,
+    JobEstimate,
+    LimitRange,
+    Model,
+    PlanEstimate,
+    Preset,
+    PresetEstimate,
+    PresetMeasure,
+)
 from app.schemas.orders import (
     DrainManyRequest,
     DrainRequest,
@@ -39,8 +49,24 @@ from app.schemas.orders import (
     ResumeManyRequest,
 )
 from app.schemas.submission import EstimateRequest, JobFields, JobRequest, Parameters
+from app.schemas.videos import DeletedVideo, VideoError, VideoFields, VideoJob, VideoPage, VideoRequest
+from app.schemas.webhooks import (
+    WebhookDelivery,
+    WebhookDeliveryDetail,
+    WebhookEndpoint,
+    WebhookJob,
+    WebhookPayload,
+    WebhookSecret,
+    WebhookTry,
+    WebhookVideo,
+)
 
 __all__ = [
+    "Account",
+    "AccountKey",
+    "AccountLimits",
+    "AccountUsage",
+    "DeletedVideo",
     "DrainManyRequest",
     "DrainPreview",
     "DrainRequest",
@@ -76,6 +102,8 @@ __all__ = [
     "PlanEstimate",
     "PreemptRequest",
     "Preset",
+    "PresetEstimate",
+    "PresetMeasure",
     "Problem",
     "Progress",
     "QueueClass",
@@ -85,5 +113,18 @@ __all__ = [
     "Ready",
     "ResumeManyRequest",
     "Video",
+    "VideoError",
+    "VideoFields",
+    "VideoJob",
+    "VideoPage",
+    "VideoRequest",
     "Wait",
+    "WebhookDelivery",
+    "WebhookDeliveryDetail",
+    "WebhookEndpoint",
+    "WebhookJob",
+    "WebhookPayload",
+    "WebhookSecret",
+    "WebhookTry",
+    "WebhookVideo",
 ]

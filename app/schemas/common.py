@@ -17,6 +17,15 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class OpenAIError(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="The first field that was refused")
+    code: str
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 
@@ -29,6 +38,7 @@ class Problem(BaseModel):
     request_id: str | None
     errors: list[dict[str, str]] | None = Field(None, description="`field` and `message` of each refused field")
     limit: float | None = Field(None, description="The limit that was exceeded")
+    error: OpenAIError | None = Field(None, description="The same for OpenAI's clients: in /v1/videos and /v1/models")
 
 
 class Page(BaseModel, Generic[Item]):

@@ -75,7 +75,7 @@ class MeasuredUse(BaseModel):
         description="The most jobs in one forward pass with it, itself included; above 1 peak and seconds are shared"
     )
     energy_joules: float | None = Field(description="Its share of what the GPU used")
-    cost: float | None
+    cost: float | None = Field(description="By what an hour of a GPU costs; null where that is not set")
 
 
 class Notice(BaseModel):
@@ -104,6 +104,8 @@ class Video(BaseModel):
     num_frames: int
     fps: int
     duration_seconds: float
+    expires_at: str | None = Field(description="When it is deleted; null where it stays as long as the job")
+    expired: bool = Field(description="It has been deleted: its URLs are answered 410")
 
 
 class Job(BaseModel):
@@ -111,6 +113,7 @@ class Job(BaseModel):
 
     id: str
     object: Literal["job"] = "job"
+    tenant: str
     status: JobStatus
     stage: Stage | None
     progress: Progress
@@ -123,7 +126,12 @@ class Job(BaseModel):
     queue: QueueState | None
     attempts: int
     max_attempts: int
-    cancel_requested: bool = Field(description="A cancel has been asked for; a running job stops at its next step")
+    cancel_requested: bool = Field(
+        description="It was asked to stop, by a cancel or by its deadline; a running job stops at its next step"
+    )
+    deadline: str | None = Field(description="A job that has not ended by then fails, as `deadline_exceeded`")
+    retry_of: str | None = Field(description="The job that this one repeats")
+    webhook_url: str | None = Field(description="Who is told what becomes of it")
     gpu: str | None
     resumed_from_step: int | None = Field(description="Where the last attempt went on from a checkpoint")
     checkpoint_step: int | None = Field(description="Where a next attempt would go on from")

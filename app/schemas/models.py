@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.schemas.jobs import Estimate
+from app.schemas.jobs import Estimate, Expected
 from scheduler.states import GpuState
 
 
@@ -16,11 +16,34 @@ class LimitRange(BaseModel):
     multiple_of: int
 
 
+class PresetEstimate(BaseModel):
+    """What a job with the model's defaults should take on the GPU that would be chosen for it."""
+
+    gpu_kind: str
+    plan: str
+    seconds: float
+    vram_bytes: int
+    cost: float | None = Field(description="What the seconds cost; null where the service was not told a price")
+
+
+class PresetMeasure(BaseModel):
+    """What the last such jobs took on this installation, on that kind of GPU and under that plan, each alone."""
+
+    jobs: int
+    shape: str = Field(description="Width, height and frames, and what else memory depends on")
+    steps: int
+    seconds_p50: float = Field(description="The median")
+    vram_peak_bytes: int | None = Field(description="The largest, of the whole process; null where it is not known")
+
+
 class Preset(BaseModel):
-    """A named approximation, or none."""
+    """A named choice between speed and quality."""
 
     name: str
     description: str
+    defaults: dict[str, Any] = Field(description="What a job gets that names the preset and does not say otherwise")
+    estimate: PresetEstimate | None = Field(description="For the model's defaults; null while no GPU could run that")
+    measured: PresetMeasure | None = Field(description="For the same; null before the first such job")
 
 
 class Model(BaseModel):
@@ -76,4 +99,9 @@ class JobEstimate(BaseModel):
     fits: bool
     estimate: Estimate | None = Field(description="What the job would be submitted with; null where it fits nowhere")
     reason: str | None = Field(description="Why it fits nowhere, with the sizes")
+    position: int | None = Field(description="Its place in the line if it were submitted now; 1 is next")
+    position_exact: bool | None = Field(description="Whether that was counted; places far back are estimated")
+    expected_start: Expected | None = Field(description="If it were submitted now; null where nobody can tell")
+    expected_finish: Expected | None
+    cost: float | None = Field(description="What its seconds cost; null where the service was not told a price")
     gpus: list[GpuEstimate]

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VARIABLES = {"PYTHON", "TORCH_PIP_ARGS", "SERVE_ARGS", "TEST_WORKERS", "PYTEST_ARGS", "CHAOS_ARGS", "BENCH_ARGS"}
+VARIABLES = {
+    "PYTHON", "TORCH_PIP_ARGS", "SERVE_ARGS", "TEST_WORKERS", "PYTEST_ARGS", "FUZZ_ARGS", "CHAOS_ARGS", "BENCH_ARGS",
+}  # fmt: skip
 # It makes an environment that holds copies of itself, and otherwise only logs and succeeds. A file `fails`
 # makes those calls fail that contain the file's text.
 STAND_IN = """#!/bin/sh

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.api_objects import JOB_ID, make_estimate, make_gpu, make_job, make_model, make_page
+from tests.support.api_objects import JOB_ID, make_account, make_estimate, make_gpu, make_job, make_model, make_page
 from tests.support.scripted_api import Answer
 
 GPU_ID = make_gpu()["id"]
@@ -17,6 +17,8 @@ def answering(api):
     api.on("GET", "/v1/jobs", Answer(make_page(make_job(), make_job("failed"))))
     api.on("GET", f"/v1/jobs/{JOB_ID}", job)
     api.on("POST", f"/v1/jobs/{JOB_ID}/cancel", job)
+    api.on("POST", f"/v1/jobs/{JOB_ID}/retry", job)
+    api.on("GET", "/v1/account", Answer(make_account()))
     api.on("POST", "/v1/estimates", Answer(make_estimate()))
     api.on("GET", "/v1/admin/gpus", Answer(make_page(make_gpu())))
     api.on("POST", f"/v1/admin/gpus/{GPU_ID}/drain", gpu)
@@ -32,9 +34,16 @@ def answering(api):
     ("arguments", "target", "words"),
     [
         (["jobs", "--status", "queued", "--limit", "5"], "GET /v1/jobs?status=queued&limit=5", "out_of_memory"),
+        (
+            ["jobs", "--status", "failed", "--status", "cancelled", "--model", "m", "--tenant", "acme"],
+            "GET /v1/jobs?status=failed&status=cancelled&model=m&tenant=acme",
+            "out_of_memory",
+        ),
         (["status", JOB_ID], f"GET /v1/jobs/{JOB_ID}", "position 2; all GPUs that fit are busy"),
         (["cancel", JOB_ID], f"POST /v1/jobs/{JOB_ID}/cancel", "queued, stops at its next step"),
+        (["retry", JOB_ID], f"POST /v1/jobs/{JOB_ID}/retry", JOB_ID),
         (["estimate", "--set", "width=512"], "POST /v1/estimates", "9.0 GiB"),
+        (["account"], "GET /v1/account", "key_01jd (demo): read, submit"),
         (["gpus"], "GET /v1/admin/gpus", "denoising 42% step 21/50"),
         (["drain", GPU_ID, "--reason", "fan is loud"], f"POST /v1/admin/gpus/{GPU_ID}/drain", "draining: fan is loud"),
         (["resume", GPU_ID], f"POST /v1/admin/gpus/{GPU_ID}/resume", "draining"),
@@ -137,6 +146,26 @@ def test_one_job_that_cannot_be_cancelled_does_not_keep_the_others(reelq, answer
     assert (first["code"], second["id"]) == ("not_found", JOB_ID)
 
 
+def test_deleting_says_what_is_gone(reelq, api):
+    api.on("DELETE", f"/v1/jobs/{JOB_ID}", Answer(b"", 204))
+    assert reelq("delete", JOB_ID).stdout == f"{JOB_ID}  deleted\n"
+    done = reelq("delete", JOB_ID, "job_none", "--json")
+    assert done.returncode == 1
+    assert [json.loads(line).get("code") for line in done.stdout.splitlines()] == [None, "not_found"]
+
+
+def test_all_jobs_are_all_pages(reelq, api):
+    pages = [make_page(make_job(id="job_1"), has_more=True, next_cursor="job_1"), make_page(make_job(id="job_2"))]
+    for flags, count in ((["--all"], 2), (["--limit", "101"], 2)):
+        api.on("GET", "/v1/jobs", *map(Answer, pages))
+        page = json.loads(reelq("jobs", "--since", "2h", *flags, "--json").stdout)
+        assert (len(page["data"]), page["has_more"]) == (count, False)
+    first, second, *_ = (path for _, path, _ in api.requests)
+    assert "limit=100" in first
+    assert "created_after=20" in first
+    assert "cursor=job_1" in second
+
+
 def test_watching_with_json_prints_a_line_for_each_change(reelq, api):
     api.job(make_job(), make_job("running"), make_job("failed"))
     done = reelq("status", JOB_ID, "--watch", "--json")
@@ -148,6 +177,10 @@ def test_download(reelq, api, finished, video, tmp_path):
     api.job(finished)
     assert reelq("download", JOB_ID, "-o", str(tmp_path)).returncode == 0
     assert (tmp_path / f"{JOB_ID}.mp4").read_bytes() == video
+    api.on("GET", f"/v1/jobs/{JOB_ID}/thumbnail", Answer(b"a picture"))
+    done = reelq("download", JOB_ID, "--file", "thumbnail")
+    assert (tmp_path / f"{JOB_ID}.jpg").read_bytes() == b"a picture"
+    assert done.stdout == f"path  {JOB_ID}.jpg\n"
 
 
 @pytest.mark.parametrize(("command", "words"), [("jobs", "no jobs"), ("gpus", "no GPU"), ("models", "no model")])
@@ -163,4 +196,22 @@ def test_an_empty_list_says_so_on_stderr(reelq, api, command, words):
 def test_the_key_is_sent(reelq, api):
     api.on("GET", "/v1/jobs", Answer(make_page()))
     assert reelq("jobs", REELQ_API_KEY="secret").returncode == 0
-    assert api.authorization == ["Bearer secret"]
+    assert reelq("jobs", "--api-key", "another").returncode == 0
+    assert api.authorization == ["Bearer secret", "Bearer another"]
+
+
+@pytest.mark.parametrize(("key", "words"), [(None, "set REELQ_API_KEY"), ("rq_secret", "not known")])
+def test_a_key_that_is_missing_or_wrong_is_one_line_without_it(reelq, api, key, words):
+    api.on("GET", "/v1/jobs", Answer({"code": "unauthorized", "detail": "the key is not known"}, 401))
+    done = reelq("jobs", *(["--api-key", key] if key else []))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert "rq_secret" not in line
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown(reelq, api):
+    done = reelq("jobs", REELQ_API_KEY="rq_sec\tret")
+    assert done.returncode == 2
+    assert "rq_sec" not in done.stderr
+    assert api.requests == []

@@ -86,7 +86,7 @@ def test_serve_answers_the_other_commands_and_ends_on_sigterm(reelq, environment
             with Client(url) as client:
                 for _ in range(40):  # each with its own bounded retries
                     try:
-                        page = client.jobs()
+                        page = client.list()
                         break
                     except ServerUnreachable:
                         assert process.poll() is None

@@ -75,6 +75,32 @@ def test_a_job_that_does_not_succeed_exits_1_with_its_error(reelq_process, api, 
     assert not (tmp_path / "out.mp4").exists()
 
 
+def test_a_stream_of_events_is_followed(reelq, api, image, finished, tmp_path):
+    api.job(make_job(), finished)
+    api.stream(make_job(), make_job("running"), finished)
+    done = reelq("submit", str(image), "waves", "-o", "out.mp4")
+    assert done.returncode == 0, done.stderr
+    assert "denoising 40% step 4/10" in done.stderr
+    looks = [path for _, path, _ in api.requests if "/video" not in path]
+    assert looks == ["/v1/jobs", f"/v1/jobs/{JOB_ID}", f"/v1/jobs/{JOB_ID}/events", f"/v1/jobs/{JOB_ID}"]
+
+
+def test_an_image_elsewhere_is_sent_as_its_url(reelq, api):
+    api.job(make_job())
+    flags = ["--deadline", "2030-01-31T18:00:00Z", "--webhook-url", "https://example.com/hook", "--preset", "fast"]
+    done = reelq("submit", "https://example.com/sea.jpg", "--prompt", "waves", *flags, "--metadata", "a=b=c")
+    assert done.returncode == 0, done.stderr
+    ((_, _, body),) = api.requests
+    assert json.loads(body) == {
+        "image": "https://example.com/sea.jpg",
+        "prompt": "waves",
+        "deadline": "2030-01-31T18:00:00Z",
+        "webhook_url": "https://example.com/hook",
+        "preset": "fast",
+        "metadata": {"a": "b=c"},
+    }
+
+
 def test_a_corrupt_video_exits_1_and_is_not_kept(reelq, api, image, finished, tmp_path):
     api.job(finished)
     api.on("GET", f"/v1/jobs/{JOB_ID}/video", Answer(b"something else"))

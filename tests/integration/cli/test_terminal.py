@@ -57,6 +57,17 @@ def test_the_bar_moves_and_the_cursor_comes_back(on_terminal, api, image, finish
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
+def test_a_batch_has_a_bar_for_the_whole(on_terminal, api, finished, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"an image")
+    api.job(make_job(), make_job("running"), finished)
+    code, text = on_terminal("submit", "images", "waves", "-o", "videos")
+    assert code == 0, text
+    for words in ("━", "1 of 1 submitted", "1 saved", "a.png", "videos/a.mp4", "eta"):
+        assert words in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
 def test_a_dumb_terminal_gets_plain_lines(on_terminal, api, image, finished):
     api.job(make_job("running"), finished)
     code, text = on_terminal("submit", str(image), "waves", "-o", "out.mp4", TERM="dumb")

@@ -61,7 +61,7 @@ async def test_drain_empties_a_gpu_and_resume_takes_it_back(site: Site) -> None:
     lease = site.gpu.must_claim()
     draining = await drain(site)
     assert (draining.status_code, draining.json()["state"], draining.json()["reason"]) == (200, "draining", "new fans")
-    assert draining.json()["actor"] == "api"
+    assert draining.json()["actor"] == "local"
     waiting = await site.submit()
     assert site.gpu.claim() is None
     assert "new fans" in waiting["queue"]["wait_reason"]

@@ -88,6 +88,16 @@ FIELDS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("metadata", {"metadata": '{"a": "' + "x" * 513 + '"}'}, ("512",)),
     ("metadata", {"metadata": "{" + ",".join(f'"k{i}": ""' for i in range(17)) + "}"}, ("16", "17")),
     ("frames", {"frames": "16"}, ("not a known field",)),
+    ("deadline", {"deadline": "tomorrow"}, ("RFC 3339",)),
+    ("deadline", {"deadline": "2020-01-01T00:00:00Z"}, ("in the future",)),
+    ("deadline", {"deadline": "2199-01-01T00:00:00Z"}, ("30 days",)),
+    ("deadline", {"deadline": "0001-01-01T00:00:00+23:59"}, ()),
+    ("result_ttl_seconds", {"result_ttl_seconds": "59"}, ("60", "7776000")),
+    ("result_ttl_seconds", {"result_ttl_seconds": "1e9"}, ("7776000",)),
+    ("webhook_events", {"webhook_events": '["job.failed"]'}, ("webhook_url",)),
+    ("webhook_events", {"webhook_events": "job.failed"}, ("JSON list",)),
+    ("webhook_events", {"webhook_events": "[]", "webhook_url": "https://a.example/"}, ("job.succeeded",)),
+    ("webhook_events", {"webhook_events": '["job.queued"]', "webhook_url": "https://a.example/"}, ("job.succeeded",)),
     ("prompt", {"prompt": ["one", "two"]}, ("only once",)),
 ]
 
@@ -104,6 +114,23 @@ async def test_bad_fields(site: Site) -> None:
     for field, form, words in FIELDS:
         body = check_problem(await site.post(**form), 422, "invalid_parameter", field, *words)
         assert body["errors"][0]["field"] == field, body
+    assert site.leftovers() == []
+
+
+@pytest.mark.parametrize("url", ["http://a.example/", "https://127.0.0.1/", "https://u@a.example/", "hook", ""])
+async def test_webhooks_lead_outside(site: Site, url: str) -> None:
+    body = check_problem(await site.post(webhook_url=url), 422, "url_not_allowed", "webhook_url")
+    assert body["errors"][0]["field"] == "webhook_url"
+    assert site.leftovers() == []
+
+
+async def test_text_must_be_utf8(site: Site) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    body = head % b"prompt" + "renard pr\u00e9".encode("latin-1") + b"\r\n--b--"
+    check_problem(await site.client.post("/v1/jobs", content=body, headers=headers), 422, "invalid_parameter", "UTF-8")
+    body = head % "pr\u00e9".encode("latin-1") + b"a\r\n--b--"
+    check_problem(await site.client.post("/v1/jobs", content=body, headers=headers), 400, "malformed_request", "UTF-8")
     assert site.leftovers() == []
 
 
@@ -124,7 +151,7 @@ async def test_json_numbers_must_be_numbers(site: Site) -> None:
     assert site.leftovers() == []
 
 
-@pytest.mark.parametrize("source", ["https://example.com/a.png", "http://127.0.0.1/", "file:///etc/passwd", "a.png"])
+@pytest.mark.parametrize("source", ["file:///etc/passwd", "ftp://example.com/a.png", "gopher://a/", "a.png", ""])
 async def test_other_sources_of_an_image_are_refused(site: Site, source: str) -> None:
     answer = await site.client.post("/v1/jobs", json={"prompt": "a", "image": source})
     check_problem(answer, 422, "unsupported_image_source", "image", "data URI")

@@ -37,7 +37,10 @@ async def test_a_held_models_jobs_wait_and_say_why(site: Site) -> None:
     assert (released.status_code, released.json()["held"]) == (200, None)
     assert site.gpu.must_claim().job_id == job["id"]
     events = (await site.client.get("/v1/admin/events", params={"subject": MODEL.id})).json()["data"]
-    assert [(event["type"], event["actor"]) for event in events] == [("model.held", "api"), ("model.released", "api")]
+    assert [(event["type"], event["actor"]) for event in events] == [
+        ("model.held", "local"),
+        ("model.released", "local"),
+    ]
 
 
 async def test_saying_it_again_changes_the_reason_or_nothing(site: Site) -> None:

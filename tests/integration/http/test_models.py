@@ -18,7 +18,7 @@ async def test_models_have_openais_shape_and_their_limits(site: Site) -> None:
     assert model["defaults"]["num_inference_steps"] == 50
     assert model["defaults"]["seed"] is None
     assert (model["defaults"]["preset"], model["defaults"]["allow_int8"]) == ("standard", False)
-    assert [preset["name"] for preset in model["presets"]] == ["standard", "fast"]
+    assert [preset["name"] for preset in model["presets"]] == ["standard", "fast", "high"]
     assert model["held"] is None
 
 

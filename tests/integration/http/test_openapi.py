@@ -10,7 +10,10 @@ async def test_every_operation_is_documented(site: Site) -> None:
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "get_video", "get_thumbnail", "get_preview",
         "list_models", "estimate_job", "hold_model", "release_model", "preempt_job", "list_gpus", "get_gpu",
         "drain_gpu", "resume_gpu", "drain_gpus", "resume_gpus", "list_events", "get_queue", "pause_queue",
-        "resume_queue", "patch_job", "get_root", "get_health", "get_ready",
+        "resume_queue", "patch_job", "retry_job", "follow_job", "get_model", "get_account",
+        "list_webhooks", "enable_webhook", "list_webhook_deliveries", "get_webhook_delivery", "redeliver_webhook",
+        "get_webhook_secret", "rotate_webhook_secret", "create_video", "list_videos",
+        "retrieve_video", "download_video", "delete_video", "get_root", "get_health", "get_ready",
     }  # fmt: skip
     for name, operation in operations.items():
         assert operation["summary"], name

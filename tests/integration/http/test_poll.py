@@ -43,6 +43,8 @@ async def test_a_finished_job_shows_its_video_and_what_it_took(site: Site) -> No
         "num_frames": 16,
         "fps": 8,
         "duration_seconds": 2.0,
+        "expires_at": None,
+        "expired": False,
     }
     stored = site.stored(job_id)
     assert stored.started_at is not None

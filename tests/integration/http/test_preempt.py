@@ -27,7 +27,7 @@ async def test_a_running_job_is_asked_for_and_waits_at_its_old_place(site: Site)
     assert (waiting["status"], waiting["queue"]["position"]) == ("queued", 1)
     events = (await site.client.get("/v1/admin/events", params={"subject": job["id"]})).json()["data"]
     (told,) = [event for event in events if event["type"] == "job.preempted"]
-    assert (told["actor"], told["data"]["reason"]) == ("api", "a demo is about to start")
+    assert (told["actor"], told["data"]["reason"]) == ("local", "a demo is about to start")
 
 
 @pytest.mark.parametrize("options", [{}, {"json": {}}, {"json": {"reason": None}}])

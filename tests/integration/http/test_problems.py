@@ -79,11 +79,12 @@ async def test_too_little_free_space_is_507(opened: Any) -> None:
 
 
 async def test_a_blob_store_that_fills_up_is_507(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_args: object) -> None:
+    def full(*_args: object, **_kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("scheduler.blobs.local.shutil.copyfileobj", full)
-    check_problem(await site.post(), 507, "storage_full", "no room left")
+    image = picture()
+    monkeypatch.setattr("app.images.Image.Image.save", full)
+    check_problem(await site.post(image), 507, "storage_full", "no room left")
     assert site.leftovers() == []
 
 
@@ -91,9 +92,8 @@ async def test_a_full_temporary_folder_is_507(site: Site, monkeypatch: pytest.Mo
     def full(*_args: object, **_kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    image = picture()
-    monkeypatch.setattr("app.images.Image.Image.save", full)
-    check_problem(await site.post(image), 507, "storage_full", "temporary files")
+    monkeypatch.setattr("app.forms.SpooledTemporaryFile.write", full)
+    check_problem(await site.post(), 507, "storage_full", "temporary files")
     assert site.leftovers() == []
 
 

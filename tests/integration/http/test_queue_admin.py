@@ -94,7 +94,7 @@ async def test_the_queue_shows_its_depth_by_class_and_what_is_kept(clock: Clock,
 
 async def test_a_paused_queue_takes_jobs_and_starts_none(clock: Clock, site: Site) -> None:
     paused = (await pause(site, reason=" power cut at noon ")).json()
-    assert (paused["paused"], paused["pause_reason"], paused["paused_by"]) == (True, "power cut at noon", "api")
+    assert (paused["paused"], paused["pause_reason"], paused["paused_by"]) == (True, "power cut at noon", "local")
     assert paused["paused_at"] == stored_as(after(clock))
     await site.submit()
     assert site.gpu.claim() is None

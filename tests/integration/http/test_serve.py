@@ -144,7 +144,7 @@ def test_beyond_loopback_needs_leave(host: str) -> None:
 
 
 def test_with_leave_it_listens_everywhere() -> None:
-    with bind(EVERYWHERE, 0, trusted_network=True) as sock:
+    with bind(EVERYWHERE, 0, guarded=True) as sock:
         assert sock.getsockname()[0] == EVERYWHERE
 
 
@@ -162,4 +162,4 @@ def test_unknown_hosts_are_one_clear_line() -> None:
 
 def test_an_address_of_another_machine_is_one_clear_line() -> None:
     with pytest.raises(CannotListen, match="no such address"):
-        bind("192.0.2.1", 0, trusted_network=True)
+        bind("192.0.2.1", 0, guarded=True)

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import io
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from scheduler.params import SEED_MAX
 from tests.support.http import Site, check_problem, picture
 
 KEYS = [
-    "id", "object", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata", "estimate",
-    "queue", "attempts", "max_attempts", "cancel_requested", "gpu", "resumed_from_step", "checkpoint_step",
-    "notices", "measured", "error", "video", "not_before", "created_at", "started_at", "finished_at",
+    "id", "object", "tenant", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata",
+    "estimate", "queue", "attempts", "max_attempts", "cancel_requested", "deadline", "retry_of", "webhook_url", "gpu",
+    "resumed_from_step", "checkpoint_step", "notices", "measured", "error", "video", "not_before", "created_at",
+    "started_at", "finished_at",
 ]  # fmt: skip
 
 
@@ -89,21 +91,57 @@ async def test_what_changes_pixels_is_the_callers_choice(site: Site, text: str, 
     assert {**answer.json()["params"], "seed": 0} == {**form["params"], "seed": 0}
 
 
-async def test_the_worker_sees_an_upright_plain_png(site: Site) -> None:
+async def test_what_is_to_come_of_it_is_kept(site: Site) -> None:
+    deadline = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds").replace("+00:00", "Z")
+    hook = {"webhook_url": "https://example.com/hook?a=b", "webhook_events": ["job.running", "job.failed"]}
+    form = await site.submit(
+        deadline=deadline,
+        result_ttl_seconds="3600",
+        webhook_url=hook["webhook_url"],
+        webhook_events='["job.running", "job.failed"]',
+    )
+    body = {"prompt": "a", "image": as_data_uri(picture()), "deadline": deadline, "result_ttl_seconds": 3600, **hook}
+    answer = await site.client.post("/v1/jobs", json=body)
+    for job in (form, answer.json()):
+        assert (job["deadline"], job["webhook_url"]) == (deadline.replace("Z", ".000000Z"), hook["webhook_url"])
+        stored = site.stored(job["id"])
+        assert stored.deadline_at == datetime.fromisoformat(deadline).timestamp()
+        assert stored.webhook_events == ("job.running", "job.failed")
+        assert stored.result_ttl_seconds == 3600
+
+
+async def test_a_webhook_is_told_of_the_end_by_default(site: Site) -> None:
+    job = await site.submit(webhook_url="https://example.com/")
+    assert site.stored(job["id"]).webhook_events == ("job.succeeded", "job.failed", "job.cancelled")
+
+
+async def test_the_preset_high_has_more_steps_unless_they_are_given(site: Site) -> None:
+    assert (await site.submit(preset="high"))["params"]["num_inference_steps"] == 80
+    assert (await site.submit(preset="high", num_inference_steps="10"))["params"]["num_inference_steps"] == 10
+
+
+async def test_a_large_image_is_stored_packed(site: Site) -> None:
+    job = (await site.post(picture("JPEG", (1025, 1024)))).json()
+    assert site.stored(job["id"]).image_key.endswith("/image.png")
+    stored = Image.open(io.BytesIO(read_image(site, job["id"])))
+    assert (stored.format, stored.mode, stored.size) == ("PNG", "RGB", (1025, 1024))
+
+
+async def test_the_worker_sees_an_upright_plain_image(site: Site) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     exif[0x010E] = "where it was taken"
     answer = await site.post(picture("JPEG", (64, 48), exif=exif.tobytes()))
     data = read_image(site, answer.json()["id"])
     stored = Image.open(io.BytesIO(data))
-    assert (stored.format, stored.mode, stored.size) == ("PNG", "RGB", (48, 64))
+    assert (stored.format, stored.mode, stored.size) == ("PPM", "RGB", (48, 64))
     assert b"taken" not in data
     assert not stored.getexif()
 
 
 async def test_the_blob_lies_below_the_job(site: Site) -> None:
     job = await site.submit()
-    assert site.stored(job["id"]).image_key == f"jobs/{job['id']}/image.png"
+    assert site.stored(job["id"]).image_key == f"jobs/{job['id']}/image.ppm"
     assert list(site.temporary.iterdir()) == []
 
 

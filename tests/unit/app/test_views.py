@@ -6,17 +6,18 @@ from app import views
 from scheduler.explain import Blocker, QueueInfo, WaitReason
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
-from scheduler.params import PRESETS, VideoParams
+from scheduler.params import VideoParams
 from scheduler.records import Job, Measured, Notice, Progress, Result, ServedModel
 from scheduler.states import JobStatus, Stage
 
 QUEUED = Job(
-    id="job_1", tenant="default", model="m", prompt="p", params=VideoParams(512, 512, 16, 50, 9.0, 16, 7),
+    id="job_1", tenant="default", gate="", model="m", prompt="p", params=VideoParams(512, 512, 16, 50, 9.0, 16, 7),
     metadata={}, image_key="k", priority=1.0, footprint=Footprint("fp16", 5, 7, 2.5), plan_reason="it fits",
     weight=1.5,
     virtual_at=1_795_000_000.25, rank=0.0, memory_class=1, status=JobStatus.QUEUED, version=(1, 0), progress=None,
     attempts=0, max_attempts=3, not_before=0.0, ready_at=1_795_000_000.25,
-    cancel_requested=False, gpu_id=None, resumed_from_step=None, checkpoint_step=None, notices=(),
+    cancel_requested=False, deadline_at=None, retry_of=None, webhook_url=None, webhook_events=(),
+    result_ttl_seconds=None, gpu_id=None, resumed_from_step=None, checkpoint_step=None, notices=(),
     measured=None, error=None, result=None,
     created_at=1_795_000_000.25, started_at=None, finished_at=None,
 )  # fmt: skip
@@ -128,10 +129,8 @@ def test_a_job_without_a_preview_has_no_address_of_one() -> None:
         assert video.preview_url == url
 
 
-def test_a_model_names_every_preset_and_why_it_is_held() -> None:
-    model = views.model(ServedModel("m", "i2vgen-xl", 1, "f", held="three runs failed"))
-    assert [preset.name for preset in model.presets] == list(PRESETS)
-    assert all(preset.description.endswith(".") for preset in model.presets)
+def test_a_model_says_why_it_is_held() -> None:
+    model = views.model(ServedModel("m", "i2vgen-xl", 1, "f", held="three runs failed"), [])
     assert model.held == "three runs failed"
 
 
@@ -139,4 +138,4 @@ def test_a_model_names_every_preset_and_why_it_is_held() -> None:
     ("model_id", "owner"), [("ali-vilab/i2vgen-xl", "ali-vilab"), ("tiny-random-noise", "reelq"), ("local", "reelq")]
 )
 def test_owners_of_models(model_id: str, owner: str) -> None:
-    assert views.model(ServedModel(model_id, "i2vgen-xl", 1, "f")).owned_by == owner
+    assert views.model(ServedModel(model_id, "i2vgen-xl", 1, "f"), []).owned_by == owner

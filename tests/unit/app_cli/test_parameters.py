@@ -1,9 +1,9 @@
-"""`--set name=value` gives the server's types."""
+"""`--set name=value` gives the server's types, `--metadata key=value` text."""
 
 import pytest
 import typer
 
-from app.cli.parameters import parse
+from app.cli.parameters import pairs, parse
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,9 @@ from app.cli.parameters import parse
         ("negative_prompt=a=b", "negative_prompt", "a=b"),
         ("negative_prompt=", "negative_prompt", ""),
         ("model=7", "model", "7"),
+        ("deadline=2030", "deadline", "2030"),
+        ("result_ttl_seconds=3600", "result_ttl_seconds", 3600),
+        ('webhook_events=["job.failed"]', "webhook_events", ["job.failed"]),
         ("preset=fast", "preset", "fast"),
         ("allow_int8=true", "allow_int8", True),
         ("allow-int8=0", "allow_int8", False),
@@ -55,3 +58,13 @@ def test_the_last_of_two_counts():
 def test_refused(setting, words):
     with pytest.raises(typer.BadParameter, match=words):
         parse([setting])
+
+
+def test_metadata_is_text():
+    assert pairs(["a=1", "b=c=d", "e="]) == {"a": "1", "b": "c=d", "e": ""}
+
+
+@pytest.mark.parametrize("text", ["words", "=1", ""])
+def test_metadata_has_a_key(text):
+    with pytest.raises(typer.BadParameter, match="is not key=value"):
+        pairs([text])

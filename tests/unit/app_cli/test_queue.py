@@ -1,12 +1,6 @@
-"""The queue for people, and earliest starts as people type them."""
-
-from datetime import UTC, datetime
-
-import pytest
-import typer
+"""The queue for people."""
 
 from app.cli.queue import show_queue
-from app.cli.videos import start_time
 from tests.support.api_objects import make_queue
 
 
@@ -45,21 +39,3 @@ def test_an_empty_paused_queue(capsys):
     assert "by api: power [2J cut\nready     0\n" in out
     assert "oldest" not in out
     assert "model" not in out
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("+90s", 90), ("+2h", 7200), ("+1d", 86_400), ("+5", 5)])
-def test_a_start_may_count_from_now(text, seconds):
-    before = datetime.now(UTC).timestamp()
-    start = datetime.fromisoformat(start_time(text))
-    assert start.tzinfo is not None
-    assert before <= start.timestamp() - seconds <= datetime.now(UTC).timestamp()
-
-
-def test_any_other_start_is_for_the_server_to_judge():
-    assert start_time("2030-01-31T18:00:00Z") == "2030-01-31T18:00:00Z"
-
-
-@pytest.mark.parametrize(("text", "words"), [("+", "no duration"), ("+soon", "no duration"), ("+1e30d", "too far")])
-def test_no_start(text, words):
-    with pytest.raises(typer.BadParameter, match=words):
-        start_time(text)

@@ -6,8 +6,8 @@ import pytest
 
 from app.cli.gpu_table import bar, show_gpus, show_preview
 from app.cli.models import show_models
-from app.cli.tables import show_estimate, show_job, show_jobs
-from tests.support.api_objects import JOB_ID, make_estimate, make_gpu, make_job, make_model
+from app.cli.tables import show_account, show_estimate, show_job, show_jobs
+from tests.support.api_objects import JOB_ID, make_account, make_estimate, make_gpu, make_job, make_model
 
 
 @pytest.fixture
@@ -222,3 +222,49 @@ def test_models(at_80):
         "  presets standard: Every step in full.",
         "          fast: An approximation.",
     ]
+
+
+def test_an_estimate_says_when_and_for_how_much(capsys):
+    start = datetime.now(UTC) + timedelta(seconds=120.5)
+    times = {"p50": start.isoformat(), "p90": (start + timedelta(seconds=60)).isoformat()}
+    show_estimate(
+        make_estimate(position=3, position_exact=False, expected_start=times, expected_finish=None, cost=0.0173)
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert "position  ~3" in lines
+    assert "starts    in about 2m 00s, and in 9 of 10 cases within 3m 00s" in lines
+    assert "cost      0.0173" in lines
+    assert not [line for line in lines if line.startswith("ends")]
+
+
+def test_what_a_job_was_told_beside_its_parameters(capsys):
+    job = make_job("succeeded", deadline="2026-01-01T01:00:00Z", retry_of="job_0", webhook_url="https://a/hook")
+    job["video"] |= {"expires_at": "2026-02-01T00:00:00Z", "expired": False}
+    job["measured"]["cost"] = 0.0021
+    show_job(job | {"metadata": {"a": "b", "c": "d"}})
+    text = capsys.readouterr().out
+    assert "deadline  2026-01-01T01:00:00Z\nwebhook   https://a/hook\nmetadata  a=b\n          c=d\n" in text
+    assert "retry of  job_0" in text
+    assert "cost      0.0021" in text
+    assert "expires   2026-02-01T00:00:00Z" in text
+    job["video"]["expired"] = True
+    show_job(job)
+    text = capsys.readouterr().out
+    assert "expired   2026-02-01T00:00:00Z" in text
+    assert "url " not in text
+
+
+def test_an_account(capsys):
+    show_account(make_account())
+    assert capsys.readouterr().out.splitlines() == [
+        "tenant    acme",
+        "key       key_01jd (demo): read, submit",
+        "queued    7 of 100",
+        "running   1 of any number",
+        "submits   60 a minute",
+        "requests  any number a minute",
+        "priority  up to 10",
+        "share     2",
+    ]
+    show_account(make_account(key=None))
+    assert "key       none: the service is open" in capsys.readouterr().out

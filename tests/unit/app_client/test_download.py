@@ -6,18 +6,6 @@ import pytest
 from app.client import ApiError, DownloadCorrupt, ServerUnreachable
 
 
-class Breaking(httpx.SyncByteStream):
-    """A body that ends with an error after its first part."""
-
-    def __init__(self, part: bytes, error: BaseException) -> None:
-        self.part = part
-        self.error = error
-
-    def __iter__(self):
-        yield self.part
-        raise self.error
-
-
 @pytest.fixture
 def done(make_job):
     return httpx.Response(200, json=make_job("succeeded"))
@@ -45,36 +33,33 @@ def test_other_bytes_are_not_kept_and_what_was_there_stays(client, server, done,
     assert len(list(target.parent.iterdir())) == 1
 
 
-def test_a_broken_transfer_starts_again(client, server, done, video, target):
-    broken = httpx.Response(200, stream=Breaking(video[:100], httpx.ReadError("reset")))
+def test_a_broken_transfer_starts_again(client, server, done, video, target, make_body):
+    broken = httpx.Response(200, stream=make_body(video[:100], httpx.ReadError("reset")))
     server.script = [done, broken, httpx.Response(503), httpx.Response(200, content=video)]
     client.download("job_1", target)
     assert target.read_bytes() == video
     assert len(list(target.parent.iterdir())) == 1
 
 
-def test_a_transfer_that_keeps_breaking_leaves_nothing(client, server, done, video, target):
+def test_a_transfer_that_keeps_breaking_leaves_nothing(client, server, done, video, target, make_body):
     server.script = [done]
-    server.default = lambda request: httpx.Response(200, stream=Breaking(video[:9], httpx.ReadError("reset")))
+    server.default = lambda request: httpx.Response(200, stream=make_body(video[:9], httpx.ReadError("reset")))
     with pytest.raises(ServerUnreachable):
         client.download("job_1", target)
     assert list(target.parent.iterdir()) == []
 
 
-def test_an_interrupted_transfer_leaves_nothing(client, server, done, video, target):
-    server.script = [done, httpx.Response(200, stream=Breaking(video[:9], KeyboardInterrupt()))]
+def test_an_interrupted_transfer_leaves_nothing(client, server, done, video, target, make_body):
+    server.script = [done, httpx.Response(200, stream=make_body(video[:9], KeyboardInterrupt()))]
     with pytest.raises(KeyboardInterrupt):
         client.download("job_1", target)
     assert list(target.parent.iterdir()) == []
 
 
-def test_a_redirect_to_a_blob_store_is_followed_without_the_key(server, done, video, target):
-    from app.client import Client
-
+def test_a_redirect_to_a_blob_store_is_followed_without_the_key(connect, server, done, video, target):
     elsewhere = httpx.Response(307, headers={"Location": "https://blobs.example/signed"})
     server.script = [done, elsewhere, httpx.Response(200, content=video)]
-    with Client("http://a", api_key="secret", transport=httpx.MockTransport(server)) as client:
-        client.download("job_1", target)
+    connect("http://a", api_key="secret").download("job_1", target)
     assert target.read_bytes() == video
     assert server.requests[2].url.host == "blobs.example"
     assert "Authorization" not in server.requests[2].headers
@@ -97,3 +82,11 @@ def test_a_folder_that_is_not_there_is_an_os_error(client, server, done, video, 
     server.script = [done, httpx.Response(200, content=video)]
     with pytest.raises(FileNotFoundError):
         client.download("job_1", tmp_path / "none" / "sea.mp4")
+
+
+@pytest.mark.parametrize("what", ["thumbnail", "preview"])
+def test_the_other_files(client, server, done, target, what):
+    server.script = [done, httpx.Response(200, content=b"a picture")]
+    client.download("job_1", str(target), what)
+    assert target.read_bytes() == b"a picture"
+    assert server.requests[1].url.path == f"/v1/jobs/job_1/{what}"

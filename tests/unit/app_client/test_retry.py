@@ -1,18 +1,33 @@
 """What is tried again, how often, and after how long."""
 
+import io
+
 import httpx
 import pytest
 
-from app.client import ApiError, Client, Retry, ServerUnreachable
-from app.client.retry import wait_before_retry
+from app.client import ApiError, ClientError, ServerUnreachable
+from app.client.retry import Retry, wait_before_retry
 
 REFUSED = httpx.ConnectError("refused")
+
+
+class Once(io.RawIOBase):
+    """A file that can be read but not rewound, as a pipe is."""
+
+    def __init__(self, content):
+        self.content = [content]
+
+    def readable(self):
+        return True
+
+    def readall(self):
+        return self.content.pop()
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
 def test_a_transient_answer_is_tried_again(client, server, make_job, status):
     server.script = [httpx.Response(status), httpx.Response(status), httpx.Response(200, json=make_job())]
-    assert client.job("job_1")["id"] == "job_1"
+    assert client.get("job_1")["id"] == "job_1"
     assert len(server.requests) == 3
 
 
@@ -20,14 +35,14 @@ def test_a_transient_answer_is_tried_again(client, server, make_job, status):
 def test_other_answers_are_final(client, server, fake_time, status):
     server.default = httpx.Response(status)
     with pytest.raises(ApiError):
-        client.job("job_1")
+        client.get("job_1")
     assert len(server.requests) == 1
     assert fake_time.slept == []
 
 
 def test_retry_after_is_honoured(client, server, fake_time, make_job):
     server.script = [httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(200, json=make_job())]
-    client.job("job_1")
+    client.get("job_1")
     assert fake_time.slept == [7.0]
 
 
@@ -63,27 +78,56 @@ def test_every_submission_has_its_own_key_unless_given(client, server, make_job)
     assert keys[2] == "mine"
 
 
-@pytest.mark.parametrize("call", [lambda c: c.drain("g", "why"), lambda c: c.resume("g"), lambda c: c.delete("j")])
-def test_what_may_not_be_said_twice_is_said_once(client, server, call):
-    server.default = REFUSED
-    with pytest.raises(ServerUnreachable):
+@pytest.mark.parametrize(
+    "call", [lambda c: c.drain("g", "why"), lambda c: c.redeliver("d"), lambda c: c.rotate_webhook_secret()]
+)
+@pytest.mark.parametrize("status", [None, 503])
+def test_what_may_not_be_said_twice_is_said_once(client, server, call, status):
+    server.default = httpx.Response(status) if status else REFUSED
+    with pytest.raises(ClientError):
         call(client)
     assert len(server.requests) == 1
 
 
-def test_the_bound_is_time_as_well_as_tries(server, fake_time):
+def test_a_file_is_sent_whole_each_time(client, server, make_job):
+    for image in (io.BytesIO(b"whole image"), Once(b"whole image")):
+        server.script = [httpx.ReadError("cut off"), httpx.Response(202, json=make_job())]
+        client.submit(image, "waves")
+    assert all(b"\r\n\r\nwhole image\r\n" in body for body in server.bodies)
+    assert len(server.bodies) == 4
+
+
+def test_a_retry_of_a_job_is_repeated_with_the_same_key(client, server, make_job):
+    server.script = [REFUSED, httpx.Response(202, json=make_job())]
+    client.retry("job_1")
+    first, second = (request.headers["Idempotency-Key"] for request in server.requests)
+    assert first == second
+
+
+def test_a_deletion_that_was_cut_off_may_have_had_its_effect(client, server):
+    gone = httpx.Response(404, json={"code": "not_found", "detail": "no job"})
+    server.script = [httpx.ReadError("cut off"), gone]
+    client.delete("job_1")
+    server.script = [gone]
+    with pytest.raises(ApiError, match="no job"):
+        client.delete("job_1")
+
+
+def test_no_retries(connect, server):
+    server.default = httpx.Response(503)
+    with pytest.raises(ApiError):
+        connect(max_retries=0).list()
+    assert len(server.requests) == 1
+
+
+def test_the_bound_is_time_as_well_as_tries(connect, server, fake_time):
     def hang(request):
         fake_time.now += 20.0
         raise httpx.ReadTimeout("slow")
 
     server.default = hang
-    transport = httpx.MockTransport(server)
-    retry = Retry(attempts=100, seconds=30.0)
-    with (
-        Client("http://a", transport=transport, retry=retry, sleep=fake_time.sleep, clock=fake_time.clock) as client,
-        pytest.raises(ServerUnreachable, match="no answer in time"),
-    ):
-        client.jobs()
+    with pytest.raises(ServerUnreachable, match="no answer in time"):
+        connect(max_retries=99, max_retry_seconds=30.0).list()
     assert len(server.requests) == 2
 
 

@@ -1,0 +1,147 @@
+"""Where a submission's image comes from: an uploaded file, a data URI, a URL, or an earlier job."""
+
+import binascii
+import hashlib
+import re
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from typing import BinaryIO, Protocol
+
+from PIL import Image
+
+from app import images
+from app.errors import RequestError
+from app.guarded import FetchFailed, GuardedClient, UrlNotAllowed, check_url
+from app.images import Picture
+from app.settings import FrontEndSettings
+from app.uploads import check_size
+from scheduler.blobs import BlobStore
+
+_DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_CHUNK_BYTES = 256 * 1024
+
+
+class Source(Protocol):
+    """An image that has not been looked at yet."""
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another one, without fetching or decoding it."""
+        ...
+
+    def picture(self) -> Picture:
+        """Fetch and decode it: slow, so in a thread. Raises `RequestError`."""
+        ...
+
+
+class FileSource:
+    """An uploaded file, which must stay open."""
+
+    def __init__(self, file: BinaryIO, settings: FrontEndSettings) -> None:
+        self._file = file
+        self._max_pixels = settings.max_image_pixels
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of its bytes."""
+        sha256 = hashlib.sha256()
+        self._file.seek(0)
+        while chunk := self._file.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+        return sha256.hexdigest()
+
+    def picture(self) -> Picture:
+        """Decode it."""
+        self._file.seek(0)
+        return images.decode(self._file, max_pixels=self._max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """What a URL leads to. The URL tells it from another one, whatever it leads to today."""
+
+    url: str
+    settings: FrontEndSettings
+
+    @property
+    def digest(self) -> str:
+        """The URL itself."""
+        return self.url
+
+    def picture(self) -> Picture:
+        """Fetch and decode it."""
+        settings = self.settings
+        client = GuardedClient(settings.networks, allow_http=settings.allow_http_urls)
+        with tempfile.SpooledTemporaryFile(max_size=images.IN_MEMORY_BYTES) as spooled:
+            file: BinaryIO = spooled  # type: ignore[assignment]  # it has all of its methods
+            try:
+                client.get(
+                    self.url,
+                    timeout_seconds=settings.url_fetch_seconds,
+                    max_bytes=settings.max_image_bytes,
+                    into=file,
+                )
+            except UrlNotAllowed as error:
+                raise url_not_allowed("image", error) from None
+            except FetchFailed as error:
+                raise RequestError(
+                    422,
+                    "url_fetch_failed",
+                    f"image could not be fetched from its URL: {error}",
+                    field="image",
+                    limit=error.limit,
+                ) from None
+            check_size(file.tell(), settings)
+            return FileSource(file, settings).picture()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    """The image of an earlier job, as it was stored."""
+
+    blobs: BlobStore
+    key: str
+
+    @property
+    def digest(self) -> str:
+        """Its key, under which nothing else is ever stored."""
+        return self.key
+
+    def picture(self) -> Picture:
+        """Read it; raises `NotFound` where it has gone."""
+        data = b"".join(self.blobs.read(self.key, 0, self.blobs.size(self.key)))
+        with Image.open(BytesIO(data), formats=images.STORED_FORMATS) as image:
+            image.load()
+            return Picture(image)
+
+
+def source_of_text(text: str, settings: FrontEndSettings) -> Source:
+    """Return the source that a data URI or a URL names; raises `RequestError`. Nothing is fetched yet."""
+    if _URL.match(text):
+        try:
+            check_url(text, allow_http=settings.allow_http_urls, networks=settings.networks)
+        except UrlNotAllowed as error:
+            raise url_not_allowed("image", error) from None
+        return UrlSource(text, settings)
+    head = _DATA_URI.match(text[:200])
+    if head is None:
+        raise RequestError(
+            422,
+            "unsupported_image_source",
+            "image must be a data URI (data:image/png;base64,…) or an https URL",
+            field="image",
+        )
+    try:
+        data = binascii.a2b_base64(text[head.end() :], strict_mode=True)
+    except ValueError:
+        raise RequestError(422, "corrupt_image", "image must be valid base64", field="image") from None
+    check_size(len(data), settings)
+    return FileSource(BytesIO(data), settings)
+
+
+def url_not_allowed(field: str, error: UrlNotAllowed) -> RequestError:
+    """Return the refusal of a URL that the caller named in `field`."""
+    return RequestError(422, "url_not_allowed", f"{field} {error}", field=field)

@@ -1,0 +1,197 @@
+"""Sending webhooks: a thread that looks for what is to be told, and one for each delivery under way.
+
+Wake-ups make it fast; once a second it looks without one. An endpoint gets one delivery at a time from each front end,
+so a slow one holds up nobody but itself.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from functools import partial
+
+import structlog
+
+from app import schemas as api
+from app.context import Context
+from app.guarded import Answer, FetchFailed, GuardedClient, UrlNotAllowed
+from app.signing import signed_headers
+from app.views import time_text
+from scheduler.wakeup import CHANGES, Wakeup
+from scheduler.webhooks import Due, Told, Webhooks
+
+_POLL_SECONDS = 1.0
+_GATHER_SECONDS = 0.05  # between two looks, however much happens
+_AT_ONCE = 16
+_GRACE_SECONDS = 3.0  # for what is under way at the end
+_TIMEOUT_SECONDS = 15.0
+_LEASE_SECONDS = 60.0  # longer than any try takes
+_MAX_ANSWER_BYTES = 4096  # nobody looks at it
+_GONE = 410
+_ASK_LATER = (429, 503)  # whose Retry-After counts
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def delivering(context: Context) -> Iterator[None]:
+    """Send webhooks while the block lasts; then wait a little for those under way.
+
+    One that is cut off is sent again, by any front end.
+    """
+    settings = context.settings
+    client = GuardedClient(settings.networks, allow_http=settings.allow_http_urls)
+    sender = Sender(context.scheduler.webhooks, context.scheduler.wakeup, client, partial(payload, settings.public_url))
+    sender.start()
+    try:
+        yield
+    finally:
+        sender.stop(min(_GRACE_SECONDS, settings.request_grace_seconds))
+
+
+class Sender:
+    """What `delivering` runs."""
+
+    def __init__(
+        self, webhooks: Webhooks, wakeup: Wakeup, client: GuardedClient, payload: Callable[[Told], str]
+    ) -> None:
+        self._webhooks = webhooks
+        self._wakeup = wakeup
+        self._client = client
+        self._payload = payload
+        self._stopping = threading.Event()
+        self._sending: dict[str, threading.Thread] = {}  # by endpoint
+
+    def start(self) -> None:
+        """Begin."""
+        self._listener = self._wakeup.listen(CHANGES)
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._thread.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take no more, and wait for what is under way, up to `grace_seconds`."""
+        until = time.monotonic() + grace_seconds
+        self._stopping.set()
+        self._listener.wake()
+        self._thread.join()
+        for thread in list(self._sending.values()):
+            thread.join(max(0.0, until - time.monotonic()))
+        self._listener.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._webhooks.fan_out(self._payload)
+                self._take()
+            except Exception:  # the store may be back at the next look
+                log.exception("cannot look for webhooks to send")
+            self._listener.wait(_POLL_SECONDS)
+            self._stopping.wait(_GATHER_SECONDS)
+
+    def _take(self) -> None:
+        """Begin to send what is due, as far as there is room."""
+        while not self._stopping.is_set() and (room := _AT_ONCE - len(self._sending)) > 0:
+            taken = self._webhooks.claim_due(room, _LEASE_SECONDS, list(self._sending))
+            if not taken:
+                return
+            for due in taken:
+                thread = threading.Thread(target=self._send, args=(due,), name="webhook", daemon=True)
+                self._sending[due.endpoint_id] = thread
+                thread.start()
+
+    def _send(self, due: Due) -> None:
+        try:
+            self._try(due)
+        except Exception:  # what came of it is not recorded, so it is sent again
+            log.exception("cannot record a try at a webhook", delivery_id=due.delivery_id)
+        finally:
+            del self._sending[due.endpoint_id]
+            self._listener.wake()  # there may be more for this endpoint
+
+    def _try(self, due: Due) -> None:
+        began = time.monotonic()
+        answer, problem = self._post(due)
+        seconds = time.monotonic() - began
+        if answer is not None and problem is None:
+            self._webhooks.delivered(due.delivery_id, seconds, answer.status)
+            log.info("webhook delivered", delivery_id=due.delivery_id, status=answer.status)
+            return
+        disabled = self._webhooks.failed(
+            due.delivery_id,
+            seconds,
+            problem or "",
+            status=answer.status if answer else None,
+            retry_after_seconds=_retry_after(answer) if answer else 0.0,
+            gone=answer is not None and answer.status == _GONE,
+        )
+        log.info("webhook not delivered", delivery_id=due.delivery_id, problem=problem)
+        if disabled is not None:
+            log.warning("webhook endpoint disabled", endpoint_id=due.endpoint_id, reason=disabled)
+
+    def _post(self, due: Due) -> tuple[Answer | None, str | None]:
+        """Return the answer, if there was one, and why it does not count, if it does not."""
+        body = due.payload.encode()
+        signed = signed_headers(due.secrets, due.delivery_id, int(time.time()), body)
+        try:
+            answer = self._client.post(
+                due.url,
+                headers={"Content-Type": "application/json", **signed},
+                content=body,
+                timeout_seconds=_TIMEOUT_SECONDS,
+                max_bytes=_MAX_ANSWER_BYTES,
+            )
+        except UrlNotAllowed as refused:
+            return None, f"the URL {refused}"
+        except FetchFailed as failed:
+            return None, str(failed)
+        except Exception:  # or it would be due again and again
+            log.exception("a webhook could not be sent", delivery_id=due.delivery_id)
+            return None, "the request could not be made"
+        return answer, _problem(answer.status)
+
+
+def payload(public_url: str | None, told: Told) -> str:
+    """Return what is sent: a `WebhookPayload`, whose URLs begin with `public_url`, or are paths where that is None."""
+    job = f"{(public_url or '').rstrip('/')}/v1/jobs/{told.job_id}"
+    video = api.WebhookVideo(
+        url=f"{job}/video",
+        thumbnail_url=f"{job}/thumbnail",
+        preview_url=f"{job}/preview" if told.has_preview else None,
+    )
+    return api.WebhookPayload.model_validate(
+        {
+            "type": told.type,
+            "timestamp": time_text(told.at),
+            "data": {
+                "id": told.job_id,
+                "status": told.status,
+                "model": told.model,
+                "metadata": told.metadata,
+                "error": {"code": told.error.code, "message": told.error.message} if told.error else None,
+                "video": video if told.has_video else None,
+            },
+        }
+    ).model_dump_json()
+
+
+def _problem(status: int) -> str | None:
+    """Why an answer does not count as received; None: it does."""
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return f"the server answered {status}, and redirects are not followed"
+    return f"the server answered {status}"
+
+
+def _retry_after(answer: Answer) -> float:
+    """The seconds that the receiver asks for, as a number or a date; 0 where it asks for none."""
+    asked = answer.headers.get("retry-after", "").strip()
+    if answer.status not in _ASK_LATER or not asked:
+        return 0.0
+    if asked.isascii() and asked.isdecimal():
+        return float(asked[:12])
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
