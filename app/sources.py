@@ -9,8 +9,6 @@ from functools import cached_property
 from io import BytesIO
 from typing import BinaryIO, Protocol
 
-from PIL import Image
-
 from app import images
 from app.errors import RequestError
 from app.guarded import FetchFailed, GuardedClient, UrlNotAllowed, check_url
@@ -24,6 +22,19 @@ _URL = re.compile(r"https?://", re.IGNORECASE)
 _CHUNK_BYTES = 256 * 1024
 
 
+class Storable(Protocol):
+    """An image as it is to be stored."""
+
+    @property
+    def suffix(self) -> str:
+        """What the name of its file ends in."""
+        ...
+
+    def write(self, file: BinaryIO) -> None:
+        """Write it to `file`."""
+        ...
+
+
 class Source(Protocol):
     """An image that has not been looked at yet."""
 
@@ -32,7 +43,7 @@ class Source(Protocol):
         """What tells it from another one, without fetching or decoding it."""
         ...
 
-    def picture(self) -> Picture:
+    def picture(self) -> Storable:
         """Fetch and decode it: slow, so in a thread. Raises `RequestError`."""
         ...
 
@@ -110,12 +121,20 @@ class StoredSource:
         """Its key, under which nothing else is ever stored."""
         return self.key
 
-    def picture(self) -> Picture:
-        """Read it; raises `NotFound` where it has gone."""
-        data = b"".join(self.blobs.read(self.key, 0, self.blobs.size(self.key)))
-        with Image.open(BytesIO(data), formats=images.STORED_FORMATS) as image:
-            image.load()
-            return Picture(image)
+    def picture(self) -> "StoredSource":
+        """Itself: it was decoded once. Raises `NotFound` where it has gone."""
+        self.blobs.size(self.key)
+        return self
+
+    @property
+    def suffix(self) -> str:
+        """What the name of its file ends in."""
+        return self.key.rpartition(".")[2]
+
+    def write(self, file: BinaryIO) -> None:
+        """Write it to `file` as it is."""
+        for chunk in self.blobs.read(self.key, 0, self.blobs.size(self.key)):
+            file.write(chunk)
 
 
 def source_of_text(text: str, settings: FrontEndSettings) -> Source:

@@ -297,7 +297,7 @@ def _read_image(blobs: BlobStore, key: str) -> Image.Image:
         try:
             for chunk in blobs.read(key, 0, blobs.size(key)):
                 file.write(chunk)
-            with Image.open(file, formats=["PPM", "PNG"]) as image:
+            with Image.open(file, formats=["JPEG", "PPM", "PNG"]) as image:
                 return image.convert("RGB")
         except (NotFound, OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken file
             raise UnreadableInput(f"the job's image cannot be read ({type(error).__name__})") from error

@@ -48,6 +48,21 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48), mode: str = "RG
     return file.getvalue()
 
 
+_JPEG_SEGMENTS = {0xE0, 0xDB, 0xC0, 0xC4, 0xDA}  # JFIF's head, tables, frame, codes, and the pixels
+
+
+def has_only_pixels(stored: bytes) -> bool:
+    """Whether a stored image is nothing but pixels and what it takes to read them."""
+    image = Image.open(io.BytesIO(stored))
+    if image.format == "PPM":
+        return len(stored) == len(f"P6\n{image.width} {image.height}\n255\n") + image.width * image.height * 3
+    at, kinds = 2, set()
+    while 0xDA not in kinds:
+        kinds.add(stored[at + 1])
+        at += 2 + int.from_bytes(stored[at + 2 : at + 4], "big")
+    return image.format == "JPEG" and kinds <= _JPEG_SEGMENTS and stored.find(b"\xff\xd9", at) == len(stored) - 2
+
+
 @dataclass
 class Site:
     """A running application and its client."""

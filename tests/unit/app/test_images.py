@@ -2,11 +2,12 @@ import io
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
 from app import images
 from app.errors import RequestError
+from tests.support.http import has_only_pixels
 
 LIMIT = 1_000_000
 
@@ -25,7 +26,9 @@ def stored(data: bytes, max_pixels: int = LIMIT) -> bytes:
 
 def normalised(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(stored(data)))
-    assert (image.format, image.mode) == ("PPM", "RGB")
+    given = Image.open(io.BytesIO(data))
+    kept = "JPEG" if (given.format, given.mode) in {("JPEG", "RGB"), ("MPO", "RGB")} else "PPM"
+    assert (image.format, image.mode) == (kept, "RGB")
     return image
 
 
@@ -89,7 +92,7 @@ def test_nothing_but_pixels_is_kept() -> None:
     exif = Image.Exif()
     exif[0x010E] = "home address"
     data = file_of(Image.new("RGB", (16, 16)), "JPEG", exif=exif.tobytes(), comment="a comment", icc_profile=b"profile")
-    assert stored(data) == b"P6\n16 16\n255\n" + bytes(16 * 16 * 3)
+    assert has_only_pixels(stored(data))
 
 
 def test_a_large_image_is_packed_and_has_nothing_but_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +109,35 @@ def test_the_same_image_gives_the_same_bytes() -> None:
     assert stored(data) == stored(data)
 
 
-def test_pixels_are_those_of_the_whole_file() -> None:
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_pixels_are_those_of_the_whole_file(kind: str) -> None:
     image = Image.merge("RGB", [Image.effect_noise((256, 200), 90) for _ in range(3)])
-    data = file_of(image, "JPEG", quality=93)
+    data = file_of(image, kind)
     assert normalised(data).tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(60, 2), (75, 1), (93, 0), (100, 0)])
+def test_a_jpeg_stays_as_good_and_as_small_as_it_came(quality: int, subsampling: int) -> None:
+    scene = Image.effect_mandelbrot((256, 200), (-2, -1, 1, 1), 60)
+    noisy = ImageChops.add(scene, Image.effect_noise(scene.size, 12), offset=-128)
+    data = file_of(
+        Image.merge("RGB", [noisy, scene, ImageChops.invert(noisy)]), "JPEG", quality=quality, subsampling=subsampling
+    )
+    kept = stored(data)
+    assert len(kept) < 1.05 * len(data)
+    given, found = (Image.open(io.BytesIO(one)).convert("RGB") for one in (data, kept))
+    assert difference(given, found) < max(1.0, 0.3 * difference(picture, given))
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """The root of the mean square, in levels, of the colour that differs most."""
+    return max(ImageStat.Stat(ImageChops.difference(one, other)).rms)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_jpeg_of_other_colours_becomes_rgb(mode: str) -> None:
+    image = Image.open(io.BytesIO(stored(file_of(Image.new(mode, (32, 24)), "JPEG"))))
+    assert (image.format, image.mode) == ("PPM", "RGB")
 
 
 def test_pixels_are_counted_before_decoding() -> None:
