@@ -6,6 +6,7 @@
 #   SERVE_ARGS      arguments of `reelq up`
 #   TEST_WORKERS    processes that share the tests
 #   PYTEST_ARGS     arguments added to pytest's
+#   FUZZ_ARGS       arguments of the fuzzing run
 #   CHAOS_ARGS      arguments of the chaos campaign
 #   BENCH_ARGS      arguments of a benchmark
 
@@ -20,6 +21,7 @@ TORCH_PIP_ARGS ?=
 SERVE_ARGS ?=
 TEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 CHAOS_ARGS ?=
 BENCH_ARGS ?=
 
@@ -35,7 +37,7 @@ define install
 	@$(PIP) install -c constraints.txt -e '.[$(2)]'
 endef
 
-.PHONY: help demo serve test chaos bench-queue bench-gpu lint format constraints clean
+.PHONY: help demo serve test fuzz chaos bench-queue bench-http bench-gpu lint format constraints clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,11 +54,17 @@ test: lint ## lint, then every test that needs no GPU (PYTEST_ARGS="-k queue")
 	if [ $$status -eq 0 ]; then echo "test: passed"; else echo "test: FAILED, pytest exit status $$status" >&2; fi; \
 	exit $$status
 
+fuzz: $(VENV)/.dev ## call the whole API in ways that nobody foresaw, for minutes (FUZZ_ARGS="--seed 7")
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
 chaos: $(VENV)/.dev ## kill, stop and restart everything under load, and count what the queue did (CHAOS_ARGS="--seed 7")
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 bench-queue: $(VENV)/.dev ## measure the queue beside other queues, into benchmarks/results (BENCH_ARGS="--quick")
 	@$(BIN)/python -m benchmarks.queue $(BENCH_ARGS)
+
+bench-http: $(VENV)/.dev ## measure the front end beside a bare one and a peer, into benchmarks/results (BENCH_ARGS="--quick")
+	@$(BIN)/python -m benchmarks.http $(BENCH_ARGS)
 
 bench-gpu: $(VENV)/.dev ## measure the GPU worker beside the stock pipeline, into benchmarks/results (BENCH_ARGS="--quick")
 	@$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)

@@ -2,8 +2,8 @@
 
 What a worker sees is RGB, upright, opaque and without metadata, whatever came in, in a file that is written anew:
 
-- what was a JPEG as a JPEG, with the quantisation tables that it had: as small as it came, in a tenth of the time that a
-  PNG takes, and losing a fraction of what that compression had lost before;
+- what was a JPEG as a JPEG, with the quantisation tables that it had: as small as it came, in a tenth of a PNG's time,
+  and losing a fraction of what that compression had lost before;
 - other images up to a megapixel as raw pixels (PPM), which cost next to nothing to write;
 - larger ones as PNG, which bounds the disk they take.
 

@@ -120,9 +120,8 @@ def test_pixels_are_those_of_the_whole_file(kind: str) -> None:
 def test_a_jpeg_stays_as_good_and_as_small_as_it_came(quality: int, subsampling: int) -> None:
     scene = Image.effect_mandelbrot((256, 200), (-2, -1, 1, 1), 60)
     noisy = ImageChops.add(scene, Image.effect_noise(scene.size, 12), offset=-128)
-    data = file_of(
-        Image.merge("RGB", [noisy, scene, ImageChops.invert(noisy)]), "JPEG", quality=quality, subsampling=subsampling
-    )
+    picture = Image.merge("RGB", [noisy, scene, ImageChops.invert(noisy)])
+    data = file_of(picture, "JPEG", quality=quality, subsampling=subsampling)
     kept = stored(data)
     assert len(kept) < 1.05 * len(data)
     given, found = (Image.open(io.BytesIO(one)).convert("RGB") for one in (data, kept))
