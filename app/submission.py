@@ -6,7 +6,6 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from datetime import datetime
 
 import anyio.to_thread
 import structlog
@@ -20,6 +19,7 @@ from app.guarded import UrlNotAllowed, check_url
 from app.schemas import JobFields, Parameters
 from app.schemas.submission import RESULT_TTL_MIN_SECONDS
 from app.sources import Source, url_not_allowed
+from app.times import parse_time
 from app.uploads import intake_of
 from scheduler import catalog
 from scheduler.errors import InvalidParameter, Refused, SchedulerError, Unavailable
@@ -35,7 +35,6 @@ log = structlog.get_logger(__name__)
 
 _MAX_AHEAD_DAYS = 30
 _DAY_SECONDS = 86_400
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -173,13 +172,7 @@ def _times(context: Context, asked: JobFields) -> tuple[float, float | None]:
 
 
 def _time(field: str, text: str, now: float) -> float:
-    try:
-        at = datetime.fromisoformat(text.upper()).timestamp() if _RFC3339.fullmatch(text) else None
-    except (ValueError, OverflowError):  # February 30th, say
-        at = None
-    if at is None:
-        wanted = "must be an RFC 3339 time with its offset from UTC, such as 2030-01-31T18:00:00Z"
-        raise InvalidParameter(field, f"{wanted}, not {text[:40]!r}")
+    at = parse_time(field, text)
     if at > now + _MAX_AHEAD_DAYS * _DAY_SECONDS:
         raise InvalidParameter(field, f"must be at most {_MAX_AHEAD_DAYS} days ahead, not {text}")
     return at

@@ -12,7 +12,7 @@ def parse_time(field: str, text: str) -> float:
     """Return an RFC 3339 time as seconds since 1970; raises `InvalidParameter`, which names the field."""
     try:
         at = datetime.fromisoformat(text.upper()).timestamp() if _RFC3339.fullmatch(text) else None
-    except ValueError:  # February 30th, say
+    except (ValueError, OverflowError):  # February 30th, or before the first year
         at = None
     if at is None:
         wanted = "must be an RFC 3339 time with its offset from UTC, such as 2030-01-31T18:00:00Z"

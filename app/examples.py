@@ -1,0 +1,491 @@
+"""Examples for the documentation: what is sent in each encoding, and what comes back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from app import schemas as api
+from scheduler.drains import Ending
+from scheduler.explain import Blocker
+from scheduler.keys import Scope
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Stage
+from scheduler.webhooks import DeliveryStatus
+
+Examples = Mapping[str, Any]
+
+JOB_ID = "job_01k9zq4x8v7m2c5t3n6b1d0fgh"
+_OTHER_JOB_ID = "job_01k9zq7c4e9w0r8y6k2j5m3bnp"
+_ENDPOINT_ID = "we_01k9zq52t6d8h3s1a7v4x0crqe"
+_DELIVERY_ID = "msg_01k9zqaf9n5b7g2k4p6w8yhzjt"
+_WORKER_ID = "worker_01k9zp0m2v4x6z8b1d3f5h7jkn"
+_GPU_ID = "GPU-6f1c2a9e-8b47-4d35-9a10-2f7c5e8d4b36"
+_MODEL = "ali-vilab/i2vgen-xl"
+_KIND = "NVIDIA GeForce RTX 3090"
+_WEBHOOK_URL = "https://example.com/hooks/videos"
+_BASE = f"http://127.0.0.1:8000/v1/jobs/{JOB_ID}"
+_PROMPT = "a red fox walks through fresh snow"
+_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_SUBMITTED, _STARTED, _FINISHED = (
+    "2030-01-31T18:00:00.000000Z",
+    "2030-01-31T18:00:02.500000Z",
+    "2030-01-31T18:01:07.250000Z",
+)
+_GIB = 2**30
+_PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGklEQVR42mM8EaXBQApgYiARjGoY1T"
+    "B0NAAAJPgBampjHyYAAAAASUVORK5CYII="
+)
+_ESTIMATE = api.Estimate(
+    vram_bytes=9 * _GIB,
+    seconds=64.0,
+    weight=7.1,
+    plan="fp16",
+    plan_reason="fp16 is the fastest plan, and fits 2 of 2 GPUs",
+)
+_PARAMS = api.JobParams(
+    width=512,
+    height=512,
+    num_frames=16,
+    num_inference_steps=50,
+    guidance_scale=9.0,
+    target_fps=16,
+    seed=7,
+    negative_prompt=None,
+    preset="standard",
+    allow_int8=False,
+)
+_VIDEO = api.Video(
+    url=f"{_BASE}/video",
+    thumbnail_url=f"{_BASE}/thumbnail",
+    preview_url=f"{_BASE}/preview",
+    bytes=918_273,
+    sha256=_SHA256,
+    num_frames=16,
+    fps=16,
+    duration_seconds=1.0,
+    expires_at="2030-03-02T18:01:07.250000Z",
+    expired=False,
+)
+_QUEUE_STATE = api.QueueState(
+    position=3,
+    position_exact=True,
+    eta_seconds=41.0,
+    wait_reason="2 jobs are ahead of it",
+    wait=api.Wait(code=Blocker.DISPATCHING, details={"ahead": 2}, clears_when="the jobs ahead of it have started"),
+    expected_start=api.Expected(p50="2030-01-31T18:00:41Z", p90="2030-01-31T18:00:58Z"),
+    expected_finish=api.Expected(p50="2030-01-31T18:01:45Z", p90="2030-01-31T18:02:10Z"),
+)
+_QUEUED = api.Job(
+    id=JOB_ID,
+    tenant="default",
+    status=JobStatus.QUEUED,
+    stage=None,
+    progress=api.Progress(fraction=0.0, step=0, steps=50),
+    model=_MODEL,
+    prompt=_PROMPT,
+    params=_PARAMS,
+    priority=1.0,
+    metadata={"shot": "12"},
+    estimate=_ESTIMATE,
+    queue=_QUEUE_STATE,
+    attempts=0,
+    max_attempts=3,
+    cancel_requested=False,
+    deadline=None,
+    retry_of=None,
+    webhook_url=_WEBHOOK_URL,
+    gpu=None,
+    resumed_from_step=None,
+    checkpoint_step=None,
+    notices=[],
+    measured=None,
+    error=None,
+    video=None,
+    not_before=None,
+    created_at=_SUBMITTED,
+    started_at=None,
+    finished_at=None,
+)
+_RUNNING = _QUEUED.model_copy(
+    update={
+        "status": JobStatus.RUNNING,
+        "stage": Stage.DENOISING,
+        "progress": api.Progress(fraction=0.42, step=22, steps=50),
+        "queue": None,
+        "attempts": 1,
+        "gpu": _GPU_ID,
+        "checkpoint_step": 20,
+        "started_at": _STARTED,
+    }
+)
+_SUCCEEDED = _RUNNING.model_copy(
+    update={
+        "status": JobStatus.SUCCEEDED,
+        "stage": None,
+        "progress": api.Progress(fraction=1.0, step=50, steps=50),
+        "checkpoint_step": None,
+        "measured": api.MeasuredUse(
+            vram_peak_bytes=9_450_000_000,
+            working_peak_bytes=3_900_000_000,
+            run_seconds=62.1,
+            queue_seconds=2.5,
+            stage_seconds={"encoding": 0.8, "denoising": 55.0, "decoding": 6.3},
+            steps=50,
+            step_seconds=1.1,
+            sharing=1,
+            energy_joules=18_600.0,
+            cost=None,
+        ),
+        "video": _VIDEO,
+        "finished_at": _FINISHED,
+    }
+)
+_FAILED = _RUNNING.model_copy(
+    update={
+        "status": JobStatus.FAILED,
+        "stage": None,
+        "attempts": 3,
+        "error": api.Failure(code="worker_lost", message="the worker died or fell silent"),
+        "finished_at": _FINISHED,
+    }
+)
+_CANCELLED = _QUEUED.model_copy(update={"status": JobStatus.CANCELLED, "queue": None, "finished_at": _FINISHED})
+_RETRIED = _QUEUED.model_copy(update={"id": _OTHER_JOB_ID, "retry_of": JOB_ID})
+_VIDEO_JOB = api.VideoJob(
+    id=JOB_ID,
+    model=_MODEL,
+    status="in_progress",
+    progress=42,
+    created_at=1_896_026_400,
+    completed_at=None,
+    expires_at=None,
+    error=None,
+    prompt=_PROMPT,
+    seconds="1",
+    size="512x512",
+)
+_PRESET = api.Preset(
+    name="standard",
+    description="No approximation",
+    defaults={"num_inference_steps": 50},
+    estimate=api.PresetEstimate(gpu_kind=_KIND, plan="fp16", seconds=64.0, vram_bytes=9 * _GIB, cost=None),
+    measured=api.PresetMeasure(jobs=20, shape="512x512x16", steps=50, seconds_p50=62.4, vram_peak_bytes=9_450_000_000),
+)
+_MODEL_EXAMPLE = api.Model(
+    id=_MODEL,
+    created=0,
+    owned_by="ali-vilab",
+    architecture="i2vgen-xl",
+    random_weights=False,
+    limits={
+        "width": api.LimitRange(minimum=256, maximum=1536, multiple_of=8),
+        "num_frames": api.LimitRange(minimum=2, maximum=64, multiple_of=1),
+    },
+    defaults=_PARAMS.model_dump() | {"seed": None},
+    presets=[_PRESET],
+    held=None,
+)
+_PLAN_ESTIMATE = api.PlanEstimate(
+    plan="fp16",
+    fits=True,
+    reason=None,
+    capacity_bytes=17 * _GIB,
+    model_bytes=5 * _GIB,
+    working_bytes=4 * _GIB,
+    vram_bytes=9 * _GIB,
+    seconds=64.0,
+    weight=7.1,
+    basis="measured: 20 attempts of this shape",
+)
+_JOB_ESTIMATE = api.JobEstimate(
+    model=_MODEL,
+    params=_PARAMS.model_dump(),
+    priority=1.0,
+    fits=True,
+    estimate=_ESTIMATE,
+    reason=None,
+    position=3,
+    position_exact=True,
+    expected_start=_QUEUE_STATE.expected_start,
+    expected_finish=_QUEUE_STATE.expected_finish,
+    cost=None,
+    gpus=[
+        api.GpuEstimate(
+            gpu=_GPU_ID,
+            name=_KIND,
+            state=GpuState.ACTIVE,
+            online=True,
+            fits=True,
+            reason=None,
+            plan="fp16",
+            plans=[_PLAN_ESTIMATE],
+        )
+    ],
+)
+_GPU = api.Gpu(
+    id=_GPU_ID,
+    host="gpu-host-1",
+    name=_KIND,
+    kind=_KIND,
+    model=_MODEL,
+    plans=["fp16", "fp16-chunked"],
+    state=GpuState.ACTIVE,
+    reason=None,
+    actor=None,
+    state_changed_at=_SUBMITTED,
+    online=True,
+    seen_at=_FINISHED,
+    memory=api.GpuMemory(
+        total_bytes=24 * _GIB,
+        headroom_bytes=_GIB,
+        used_bytes=10 * _GIB,
+        free_bytes=14 * _GIB,
+        reserved_bytes=10 * _GIB,
+        offered_bytes=13 * _GIB,
+        problem=None,
+    ),
+    utilization_percent=97.0,
+    temperature_celsius=64.0,
+    workers=[api.GpuWorker(id=_WORKER_ID, pid=4711, model=_MODEL, plan="fp16", resident_bytes=6 * _GIB, ready=True)],
+    leases=[
+        api.GpuLease(
+            job_id=JOB_ID,
+            worker_id=_WORKER_ID,
+            lane=0,
+            reserved_bytes=4 * _GIB,
+            started_at=_STARTED,
+            predicted_seconds=64.0,
+            expires_at=_FINISHED,
+            release_requested=False,
+            stage=Stage.DENOISING,
+            progress=api.Progress(fraction=0.42, step=22, steps=50),
+        )
+    ],
+    drain=None,
+    reservation=None,
+    preview=None,
+)
+_DRAINING = _GPU.model_copy(
+    update={
+        "state": GpuState.DRAINING,
+        "reason": "new fan",
+        "actor": "local",
+        "drain": api.GpuDrain(
+            mode=DrainMode.FINISH,
+            asked_at=_STARTED,
+            deadline_at="2030-01-31T18:10:02.500000Z",
+            on_deadline=OnDeadline.CHECKPOINT,
+            resume_at=None,
+        ),
+    }
+)
+_PREVIEWED = _GPU.model_copy(
+    update={
+        "preview": api.DrainPreview(
+            empty_in_seconds=37.0,
+            jobs=[api.JobForecast(job_id=JOB_ID, ending=Ending.FINISHES, in_seconds=37.0, lost_seconds=0.0)],
+        )
+    }
+)
+_QUEUE_STATUS = api.QueueStatus(
+    paused=False,
+    pause_reason=None,
+    paused_at=None,
+    paused_by=None,
+    ready=3,
+    deferred=1,
+    running=1,
+    oldest_wait_seconds=41.0,
+    classes=[api.QueueClass(model=_MODEL, plan="fp16", up_to_bytes=4 * _GIB, jobs=3)],
+    reservations=[],
+)
+_PAUSED = _QUEUE_STATUS.model_copy(
+    update={"paused": True, "pause_reason": "maintenance", "paused_at": _STARTED, "paused_by": "local"}
+)
+_EVENT = api.Event(
+    position=1024, at=_STARTED, type="job.running", subject=JOB_ID, tenant="default", actor=None, data={"lease": 1}
+)
+_ACCOUNT = api.Account(
+    tenant="default",
+    key=api.AccountKey(id="key_01k9zp8y5t7r3e1w9q6m4n2bvc", name="workstation", scopes=[Scope.READ, Scope.SUBMIT]),
+    limits=api.AccountLimits(
+        share=1.0,
+        max_queued=100,
+        max_running=4,
+        max_priority=None,
+        submits_per_minute=60,
+        requests_per_minute=None,
+    ),
+    usage=api.AccountUsage(queued=3, running=1),
+)
+_ENDPOINT = api.WebhookEndpoint(
+    id=_ENDPOINT_ID,
+    tenant="default",
+    url=_WEBHOOK_URL,
+    state="enabled",
+    reason=None,
+    failing_since=None,
+    disabled_at=None,
+    created_at=_FINISHED,
+)
+_DELIVERY = api.WebhookDelivery(
+    id=_DELIVERY_ID,
+    endpoint=_ENDPOINT_ID,
+    url=_WEBHOOK_URL,
+    job=JOB_ID,
+    type="job.succeeded",
+    status=DeliveryStatus.DELIVERED,
+    tries=1,
+    created_at=_FINISHED,
+    next_try_at=None,
+    delivered_at=_FINISHED,
+    given_up_at=None,
+)
+_PAYLOAD = api.WebhookPayload(
+    type="job.succeeded",
+    timestamp=_FINISHED,
+    data=api.WebhookJob(
+        id=JOB_ID,
+        status=JobStatus.SUCCEEDED,
+        model=_MODEL,
+        metadata={"shot": "12"},
+        error=None,
+        video=api.WebhookVideo(
+            url=f"/v1/jobs/{JOB_ID}/video",
+            thumbnail_url=f"/v1/jobs/{JOB_ID}/thumbnail",
+            preview_url=f"/v1/jobs/{JOB_ID}/preview",
+        ),
+    ),
+)
+_DELIVERY_DETAIL = api.WebhookDeliveryDetail(
+    **_DELIVERY.model_dump(),
+    payload=_PAYLOAD.model_dump(mode="json"),
+    log=[api.WebhookTry(number=1, at=_FINISHED, seconds=0.12, status=204, error=None)],
+)
+_SECRET_TEXT = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"  # noqa: S105  an example
+_A_FILE = "(the bytes of a PNG, JPEG or WebP)"
+_JOB_FIELDS = {"prompt": _PROMPT, "num_frames": 16, "seed": 7, "metadata": {"shot": "12"}}
+
+_PROGRESS = {"id", "status", "stage", "progress"}
+
+# By operation id, for answers that all have the same shape but not the same meaning.
+_OF_CALLS: Mapping[str, Mapping[str, object]] = {
+    "get_root": {"service": {"name": "reelq", "version": "1.0", "links": {"jobs": "/v1/jobs", "ready": "/readyz"}}},
+    "get_health": {"alive": {"status": "ok"}},
+    "submit_job": {"queued": _QUEUED},
+    "cancel_job": {"cancelled": _CANCELLED, "running until its next step": _RUNNING},
+    "retry_job": {"queued again": _RETRIED},
+    "preempt_job": {"running until its next step": _RUNNING},
+    "patch_job": {"queued": _QUEUED},
+    "drain_gpu": {"draining": _DRAINING, "dry run": _PREVIEWED},
+    "pause_queue": {"paused": _PAUSED},
+    "follow_job": {
+        "status": {"event": "status", "id": "2-0", "data": _RUNNING.model_dump_json()},
+        "progress": {"event": "progress", "id": "2-7", "data": _RUNNING.model_dump_json(include=_PROGRESS)},
+    },
+}
+# By the name of their schema.
+_OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
+    "Job": {
+        "queued": _QUEUED, "running": _RUNNING, "succeeded": _SUCCEEDED, "failed": _FAILED, "cancelled": _CANCELLED
+    },
+    "Page_Job_": {"page": api.Page[api.Job](data=[_SUCCEEDED], has_more=True, next_cursor=JOB_ID)},
+    "VideoJob": {"in progress": _VIDEO_JOB},
+    "VideoPage": {
+        "page": api.VideoPage(data=[_VIDEO_JOB], first_id=JOB_ID, last_id=JOB_ID, has_more=False)
+    },
+    "DeletedVideo": {"deleted": api.DeletedVideo(id=JOB_ID)},
+    "Model": {"model": _MODEL_EXAMPLE},
+    "Page_Model_": {"page": api.Page[api.Model](data=[_MODEL_EXAMPLE])},
+    "JobEstimate": {"fits": _JOB_ESTIMATE},
+    "Gpu": {"active": _GPU},
+    "Page_Gpu_": {"page": api.Page[api.Gpu](data=[_GPU])},
+    "QueueStatus": {"active": _QUEUE_STATUS},
+    "Page_Event_": {"page": api.Page[api.Event](data=[_EVENT], next_cursor="1024")},
+    "Account": {"account": _ACCOUNT},
+    "Page_WebhookEndpoint_": {"page": api.Page[api.WebhookEndpoint](data=[_ENDPOINT])},
+    "WebhookEndpoint": {"enabled": _ENDPOINT},
+    "Page_WebhookDelivery_": {"page": api.Page[api.WebhookDelivery](data=[_DELIVERY])},
+    "WebhookDeliveryDetail": {"delivered": _DELIVERY_DETAIL},
+    "WebhookSecret": {"secret": api.WebhookSecret(secret=_SECRET_TEXT, in_force=[_SECRET_TEXT])},
+    "Ready": {"ready": api.Ready(workers=2)},
+}  # fmt: skip
+# By operation id and media type.
+_BODIES: Mapping[tuple[str, str], Examples] = {
+    ("submit_job", "multipart/form-data"): {
+        "a picture": {"image": _A_FILE, "prompt": _PROMPT, "num_frames": 16}
+    },
+    ("submit_job", "application/json"): {
+        "a data URI": _JOB_FIELDS | {"image": _PNG},
+        "a URL, and a webhook": _JOB_FIELDS
+        | {"image": "https://example.com/fox.jpg", "webhook_url": _WEBHOOK_URL, "result_ttl_seconds": 86_400},
+    },
+    ("create_video", "multipart/form-data"): {
+        "a picture": {
+            "input_reference": _A_FILE, "prompt": _PROMPT, "seconds": "1", "size": "512x512"
+        }
+    },
+    ("create_video", "application/json"): {
+        "a data URI": {"input_reference": {"image_url": _PNG}, "prompt": _PROMPT, "seconds": "1"}
+    },
+    ("estimate_job", "application/json"): {"a larger one": {"width": 768, "height": 768, "num_frames": 24}},
+    ("drain_gpu", "application/json"): {
+        "finish first": {"reason": "new fan", "deadline_seconds": 600},
+        "what would happen": {"reason": "new fan", "mode": "checkpoint", "dry_run": True},
+    },
+    ("drain_gpus", "application/json"): {"one": {"reason": "new fan", "gpus": [_GPU_ID]}},
+    ("resume_gpus", "application/json"): {"one": {"gpus": [_GPU_ID]}},
+    ("pause_queue", "application/json"): {"maintenance": {"reason": "maintenance"}},
+    ("patch_job", "application/json"): {"sooner": {"priority": 10}},
+    ("preempt_job", "application/json"): {"with its reason": {"reason": "a demo needs the GPU"}},
+    ("hold_model", "application/json"): {"with its reason": {"reason": "its videos are black"}},
+}  # fmt: skip
+_PARAMETERS: Mapping[str, Any] = {
+    "job_id": JOB_ID,
+    "video_id": JOB_ID,
+    "endpoint_id": _ENDPOINT_ID,
+    "delivery_id": _DELIVERY_ID,
+    "gpu_id": _GPU_ID,
+    "model": _MODEL,
+    "status": "delivered",
+    "created_after": "2030-01-31T00:00:00Z",
+    "created_before": "2030-02-01T00:00:00Z",
+    "tenant": "default",
+    "cursor": JOB_ID,
+    "limit": 20,
+    "wait": 30,
+    "job": JOB_ID,
+    "subject": JOB_ID,
+    "variant": "video",
+    "order": "desc",
+    "Idempotency-Key": "9b2f6c1e-shot-12",
+    "If-None-Match": 'W/"3-22"',
+    "If-Range": f'"{_SHA256}"',
+    "Range": "bytes=0-65535",
+    "Last-Event-ID": "2-7",
+}
+
+
+def of_answer(operation: str, schema: str | None) -> Examples:
+    """Return the examples of a call's answer, by name; `schema` is the name of the answer's, where it has one."""
+    found = _OF_CALLS.get(operation) or _OF_SCHEMAS.get(schema or "", {})
+    return {name: _plain(one) for name, one in found.items()}
+
+
+def of_body(operation: str, media_type: str) -> Examples:
+    """Return the examples of what a call is sent, by name."""
+    return _BODIES.get((operation, media_type), {})
+
+
+def of_parameter(operation: str, name: str) -> Any:
+    """Return the example of a parameter, or None."""
+    if (operation, name) == ("list_jobs", "status"):
+        return ["queued", "running"]
+    if name == "after":
+        return 1023 if operation == "list_events" else JOB_ID
+    return _PARAMETERS.get(name)
+
+
+def _plain(one: object) -> Any:
+    return one.model_dump(mode="json") if isinstance(one, BaseModel) else one
