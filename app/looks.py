@@ -19,7 +19,7 @@ from scheduler.records import Job
 from scheduler.states import JobStatus
 
 Version = tuple[int, int]
-_MOST = 4096  # answers that are kept; one is about 2 KB
+_MOST_BYTES = 32 * 2**20  # of answers that are kept; one is about 2 KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Looks:
         self._gpu_hour_cost = gpu_hour_cost
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], Look] = OrderedDict()
+        self._known_bytes = 0
         self._making: dict[tuple[str, str, Version], asyncio.Future[Look]] = {}
         self._asked: dict[str, asyncio.Future[Version | None]] = {}
         self._asking = False
@@ -79,7 +80,7 @@ class Looks:
         """Return the job as it is now, with URLs that begin with `base_url`; raises `NotFound` and `StoreError`."""
         version = await self.version(job_id)
         if version is None:
-            self._known.pop((job_id, base_url), None)
+            self._forget((job_id, base_url))
             raise NotFound(f"no job {job_id}")
         known = self._known.get((job_id, base_url))
         if known is not None and known.version == version and not self._is_stale(known):
@@ -111,10 +112,15 @@ class Looks:
         del self._making[key]
         if done.cancelled() or done.exception() is not None:
             return
+        self._forget(key[:2])
         self._known[key[:2]] = done.result()
-        self._known.move_to_end(key[:2])
-        if len(self._known) > _MOST:
-            self._known.popitem(last=False)
+        self._known_bytes += len(done.result().body)
+        while self._known_bytes > _MOST_BYTES:
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        known = self._known.pop(key, None)
+        self._known_bytes -= len(known.body) if known else 0
 
     def _ask(self) -> None:
         """Read the versions of all jobs that were asked for since the last time, in the thread."""

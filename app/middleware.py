@@ -116,7 +116,7 @@ class SiteGuard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         name = _host_name(host)
-        if name is None:
+        if name is None or len(headers.getlist("host")) > 1:  # whose URLs would be in the answer?
             return 400, "invalid_host", "the Host header is not a host name or address"
         if self._has_keys():
             return None

@@ -12,6 +12,7 @@ from app import schemas as api
 from app.access import Caller, Principal
 from app.answers import base_url
 from app.context import Context, Shared
+from app.errors import RequestError
 from app.looks import Look, Version
 from app.middleware import CLOSED_REQUEST
 from app.openapi import problems
@@ -109,7 +110,8 @@ async def follow_job(
     last = version_of(last_event_id)
     if last == look.version and look.job.status.ended:
         return Response(status_code=204)
-    return EventStream(_events(context, job_id, base_url(request), look, last))
+    events = _events(context, job_id, base_url(request), look, last)
+    return EventStream(_while_admitted(context, request.headers.get("authorization"), events))
 
 
 async def _events(context: Context, job_id: str, base: str, look: Look, last: Version | None) -> AsyncIterator[bytes]:
@@ -131,6 +133,18 @@ async def _events(context: Context, job_id: str, base: str, look: Look, last: Ve
             if newer.version == last and not context.hub.released:
                 yield KEEP_ALIVE
             look = newer
+
+
+async def _while_admitted(
+    context: Context, authorization: str | None, events: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """Pass the events on for as long as the caller's key opens the door."""
+    async for one in events:
+        try:
+            await context.door.admit(authorization)
+        except RequestError:  # revoked, or expired; a new request is told
+            return
+        yield one
 
 
 async def _look(context: Context, caller: Principal, job_id: str, base: str) -> Look:

@@ -21,6 +21,11 @@ async def test_hosts_that_are_none_are_refused(opened: Any) -> None:
             check_problem(await site.client.get("/healthz", headers={"Host": host}), 400, "invalid_host")
 
 
+async def test_two_hosts_are_none(site: Site) -> None:
+    twice = [("Host", "127.0.0.1"), ("Host", "localhost")]
+    check_problem(await site.client.get("/v1/jobs", headers=twice), 400, "invalid_host")
+
+
 async def test_a_trusted_network_has_its_own_names(opened: Any) -> None:
     async with opened(trusted_network=True) as site:
         job_id = await site.succeeded()

@@ -11,10 +11,16 @@ import pytest
 
 from app import streams
 from app.routes import watching
+from scheduler.keys import Scope
 from scheduler.records import JobError
 from scheduler.wakeup import Wakeup
 from tests.support.fleet import HALF_WAY
 from tests.support.http import Site, check_problem, http_scope, until
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.door.REMEMBER_SECONDS", 0.0)
 
 
 @dataclass
@@ -149,6 +155,17 @@ async def test_a_job_that_is_deleted_ends_its_streams(site: Site) -> None:
         site.scheduler.queue.delete(job_id)
         site.scheduler.wakeup.notify(f"job:{job_id}")
         await until(lambda: reader.ended)
+
+
+async def test_a_revoked_key_ends_its_streams(site: Site) -> None:
+    job_id = (await site.submit())["id"]
+    made, secret = site.scheduler.keys.create("k", scopes=[Scope.READ], actor="test")
+    async with reading(site, job_id, authorization=f"Bearer {secret}") as reader:
+        await until(lambda: reader.events)
+        site.scheduler.keys.revoke(made.id, "test")
+        site.gpu.must_claim()
+        await until(lambda: reader.ended)
+    assert reader.said == [("status", "queued")]
 
 
 async def test_streams_end_when_the_server_stops(site: Site) -> None:

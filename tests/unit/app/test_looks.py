@@ -137,12 +137,18 @@ async def test_a_store_that_is_away_is_told_to_all_and_asked_again() -> None:
     known.close()
 
 
-async def test_no_more_than_so_many_are_kept() -> None:
+async def test_no_more_bytes_than_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = Queue(RUNNING)
     known = looks(queue)
-    for number in range(4100):
-        await known.get("job_1", f"http://{number}")
-    assert len(known._known) == 4096
+    size = len((await known.get("job_1", BASE)).body)
+    monkeypatch.setattr("app.looks._MOST_BYTES", 10 * size + 99)
+    for number in range(50):
+        await known.get("job_1", f"{BASE}{number}")
+    assert 9 <= len(known._known) <= 10
+    assert known._known_bytes == sum(len(look.body) for look in known._known.values())
+    reads = queue.reads
+    await known.get("job_1", f"{BASE}49")
+    assert queue.reads == reads, "the newest are kept"
 
 
 async def test_a_change_of_state_is_told_whole_and_a_step_in_short() -> None:
