@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from app.door import Door
 from app.looks import Looks
+from app.places import Places
 from app.settings import FrontEndSettings
 from app.watch import ChangeHub
 from scheduler.service import Scheduler
@@ -22,6 +23,8 @@ class Context:
     door: Door
     hub: ChangeHub
     looks: Looks
+    submissions: Places
+    fetches: Places  # submissions whose image comes from a URL: they may wait long for it
     submitting: anyio.CapacityLimiter  # as many threads as there may be submissions: some wait for a URL or a disk
 
 

@@ -51,6 +51,8 @@ class Inquiry:
             position_exact=place.position_exact if place else None,
             expected_start=views.expected(place.start) if place else None,
             expected_finish=views.expected(place.finish) if place else None,
+            wait_reason=place.wait.message if place else None,
+            wait=views.wait(place.wait) if place else None,
             cost=cost(chosen.offer.footprint.seconds, self.gpu_hour_cost) if chosen else None,
             gpus=[self._gpu(found) for found in by_gpu.values()],
         )

@@ -95,6 +95,8 @@ _QUEUED = api.Job(
     deadline=None,
     retry_of=None,
     webhook_url=_WEBHOOK_URL,
+    webhook_events=["job.succeeded", "job.failed", "job.cancelled"],
+    result_ttl_seconds=None,
     gpu=None,
     resumed_from_step=None,
     checkpoint_step=None,
@@ -181,7 +183,13 @@ _MODEL_EXAMPLE = api.Model(
     limits={
         "width": api.LimitRange(minimum=256, maximum=1536, multiple_of=8),
         "num_frames": api.LimitRange(minimum=2, maximum=64, multiple_of=1),
+        "guidance_scale": api.LimitRange(minimum=1, maximum=30, multiple_of=None),
+        "priority": api.LimitRange(minimum=0.01, maximum=100, multiple_of=None),
     },
+    image=api.ImageLimits(
+        formats=["PNG", "JPEG", "WEBP"], max_bytes=20_971_520, max_pixels=40_000_000, min_side=16, max_side=16_384
+    ),
+    prompt_max_chars=4000,
     defaults=_PARAMS.model_dump() | {"seed": None},
     presets=[_PRESET],
     held=None,
@@ -207,6 +215,8 @@ _JOB_ESTIMATE = api.JobEstimate(
     reason=None,
     position=3,
     position_exact=True,
+    wait_reason=_QUEUE_STATE.wait_reason,
+    wait=_QUEUE_STATE.wait,
     expected_start=_QUEUE_STATE.expected_start,
     expected_finish=_QUEUE_STATE.expected_finish,
     cost=None,
@@ -336,6 +346,7 @@ _DELIVERY = api.WebhookDelivery(
     job=JOB_ID,
     type="job.succeeded",
     status=DeliveryStatus.DELIVERED,
+    held=False,
     tries=1,
     created_at=_FINISHED,
     next_try_at=None,
@@ -351,11 +362,7 @@ _PAYLOAD = api.WebhookPayload(
         model=_MODEL,
         metadata={"shot": "12"},
         error=None,
-        video=api.WebhookVideo(
-            url=f"/v1/jobs/{JOB_ID}/video",
-            thumbnail_url=f"/v1/jobs/{JOB_ID}/thumbnail",
-            preview_url=f"/v1/jobs/{JOB_ID}/preview",
-        ),
+        video=api.WebhookVideo(url=_VIDEO.url, thumbnail_url=_VIDEO.thumbnail_url, preview_url=_VIDEO.preview_url),
     ),
 )
 _DELIVERY_DETAIL = api.WebhookDeliveryDetail(
@@ -409,7 +416,7 @@ _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "Page_WebhookDelivery_": {"page": api.Page[api.WebhookDelivery](data=[_DELIVERY])},
     "WebhookDeliveryDetail": {"delivered": _DELIVERY_DETAIL},
     "WebhookSecret": {"secret": api.WebhookSecret(secret=_SECRET_TEXT, in_force=[_SECRET_TEXT])},
-    "Ready": {"ready": api.Ready(workers=2)},
+    "Ready": {"ready": api.Ready(workers=2, drained_gpus=0)},
 }  # fmt: skip
 # By operation id and media type.
 _BODIES: Mapping[tuple[str, str], Examples] = {

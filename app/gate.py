@@ -62,7 +62,7 @@ class Gate:
             bucket = f"{name}:{visitor.principal.tenant}"
             decision = await asyncio.to_thread(self._ratelimits.take, bucket, per_minute)
             policies.append(f'"{name}";q={per_minute};w={_WINDOW_SECONDS}')
-            states.append(f'"{name}";r={decision.remaining};t={math.ceil(decision.reset_seconds)}')
+            states.append(f'"{name}";r={decision.remaining};t={_restored(decision)}')
             if not decision.allowed:
                 refused = (name, per_minute, decision)
                 break
@@ -70,7 +70,7 @@ class Gate:
         if refused is None:
             return headers
         name, per_minute, decision = refused
-        after = max(1, math.ceil(decision.retry_after_seconds))
+        after = _restored(decision)
         raise RequestError(
             429,
             "rate_limited",
@@ -78,6 +78,13 @@ class Gate:
             limit=per_minute,
             headers={**headers, "Retry-After": str(after)},
         )
+
+
+def _restored(decision: Decision) -> int:
+    """In how many seconds there is more: all again, or one where none is left; then at least one second."""
+    if decision.remaining:
+        return math.ceil(decision.reset_seconds)
+    return max(1, math.ceil(decision.retry_after_seconds))
 
 
 def _telling(send: Send, headers: Mapping[str, str]) -> Send:

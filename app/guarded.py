@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,10 +32,12 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_ADDRESSES = 4  # of one name
 _CHUNK_BYTES = 64 * 1024
 _OVERHEAD_BYTES = 256 * 1024  # headers, and what chunked encoding adds
-_LOOKUPS = threading.BoundedSemaphore(32)  # the system's resolver may take half a minute longer than anybody waits
+_LOOKUPS = 32  # at once
+_LOOKUPS_EACH = 8  # of those, for one tenant
 
 # What a URL may look like is far less than what it could: no user, no fragment, nothing encoded in the host.
 _URL = re.compile(r"(?i:(https?)://)(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]{1,5}))?([/?][!-[\]-~]*)?")
+_OTHER_SCHEME = re.compile(r"(?!(?i:https?):)[A-Za-z][A-Za-z0-9+.-]*://")
 _LABEL = re.compile(r"[0-9A-Za-z_-]{1,63}")
 _MAX_HOST_CHARS = 253
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label like this is how resolvers tell an IPv4 address
@@ -74,12 +77,23 @@ class UrlNotAllowed(ValueError):
 class FetchFailed(Exception):
     """The request came to nothing; `str()` is one line fit for a user, `limit` the limit that it met, if any.
 
-    It tells nothing of an address that is not allowed, because none was asked.
+    It tells nothing of an address that is not allowed, because none was asked; nor whether a name has one.
     """
 
     def __init__(self, message: str, limit: float | None = None) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class BodyTooLarge(FetchFailed):
+    """The answer has more bytes than `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"it is larger than {limit} bytes", limit)
+
+
+class NoRoom(Exception):
+    """This process has no room for the request just now: nothing was asked, and nobody out there is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +117,67 @@ def check_url(url: str, *, allow_http: bool = False, networks: Iterable[Network]
         _check_address(address, tuple(networks))
 
 
-def look_up(host: str, timeout_seconds: float) -> list[str]:
-    """Return the addresses of a host name, by the system's resolver; raises OSError, `TimeoutError` included."""
-    found: SimpleQueue[list[str] | Exception] = SimpleQueue()
-    until = time.monotonic() + timeout_seconds
-    if not _LOOKUPS.acquire(timeout=timeout_seconds):
-        raise TimeoutError
-    threading.Thread(target=_look_up, args=(host, found), name="look-up", daemon=True).start()
-    try:
-        answer = found.get(timeout=max(0.0, until - time.monotonic()))
-    except Empty:
-        raise TimeoutError from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+class Lookups:
+    """Asks the system's resolver for addresses: only so many names at once, and fewer of one tenant. Thread-safe.
+
+    The resolver may take half a minute longer than anybody waits. Names that nobody answers for hold up only the tenant
+    that has named them.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: Counter[str] = Counter()  # by tenant
+        self._changed = threading.Condition()
+
+    def look_up(self, host: str, timeout_seconds: float, *, tenant: str) -> list[str]:
+        """Return the addresses of a host name; raises OSError, `TimeoutError` included.
+
+        Raises `NoRoom` when half of the time has gone and there is no room: the rest is the resolver's.
+        """
+        until = time.monotonic() + timeout_seconds
+        found: SimpleQueue[list[str] | Exception] = SimpleQueue()
+        thread = threading.Thread(target=self._look_up, args=(host, tenant, found), name="look-up", daemon=True)
+        self._begin(tenant, timeout_seconds / 2)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # there are too many threads
+            self._end(tenant)
+            raise NoRoom("no thread can be started to look up a host name") from error
+        try:
+            answer = found.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            raise TimeoutError from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _begin(self, tenant: str, timeout_seconds: float) -> None:
+        def room() -> bool:
+            return self._under_way.total() < _LOOKUPS and self._under_way[tenant] < _LOOKUPS_EACH
+
+        with self._changed:
+            if not self._changed.wait_for(room, timeout_seconds):
+                raise NoRoom("too many host names are being looked up")
+            self._under_way[tenant] += 1
+
+    def _end(self, tenant: str) -> None:
+        with self._changed:
+            self._under_way -= Counter((tenant,))  # forgets a tenant that has none left
+            self._changed.notify_all()
+
+    def _look_up(self, host: str, tenant: str, found: "SimpleQueue[list[str] | Exception]") -> None:
+        try:
+            found.put(_resolved(host))
+        except Exception as error:  # noqa: BLE001  raised again in the thread that asked
+            found.put(error if isinstance(error, OSError) else OSError(str(error)))
+        finally:
+            self._end(tenant)
 
 
 class GuardedClient:
     """Makes requests to public addresses, and to those in `networks`. Thread-safe; each request has its own connection.
 
-    `resolve` gives the addresses of a name in so many seconds; `tls` is what certificates are checked with.
+    `resolve` gives the addresses of a name in so many seconds, and raises OSError, or `NoRoom`, which comes through;
+    `tls` is what certificates are checked with.
     """
 
     def __init__(
@@ -130,7 +185,7 @@ class GuardedClient:
         networks: Iterable[Network] = (),
         *,
         allow_http: bool = False,
-        resolve: Resolve = look_up,
+        resolve: Resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._networks = tuple(networks)
@@ -159,7 +214,7 @@ class GuardedClient:
                 for chunk in response.iter_stream():
                     length += len(chunk)
                     if length > max_bytes:
-                        raise _too_large(max_bytes)
+                        raise BodyTooLarge(max_bytes)
                     into.write(chunk)
                 return Answer(response.status, headers, b"")
         raise FetchFailed(f"more than {_MAX_REDIRECTS} redirects", _MAX_REDIRECTS)
@@ -210,10 +265,11 @@ class GuardedClient:
         except TimeoutError:
             raise deadline.missed() from None
         except OSError:
-            raise FetchFailed("its host name has no address") from None
-        if not found:
-            raise FetchFailed("its host name has no address")
-        return [_check_address(address, self._networks) for address in found][:_MAX_ADDRESSES]
+            found = ()
+        # One answer for what is not there and what is inside: nobody finds out which names a private network has.
+        if not found or not all(_is_allowed(address, self._networks) for address in found):
+            raise FetchFailed("its host name has no public address")
+        return list(found)[:_MAX_ADDRESSES]
 
     def _redirected(self, target: "_Target", response: httpcore.Response) -> "_Target":
         location = _headers(response).get("location", "")
@@ -240,6 +296,9 @@ class _Target:
     def parse(cls, url: str, *, allow_http: bool) -> "_Target":
         if len(url) > MAX_URL_CHARS:
             raise UrlNotAllowed(f"must be at most {MAX_URL_CHARS} characters long")
+        other = _OTHER_SCHEME.match(url)
+        if other is not None:
+            raise UrlNotAllowed(f"must begin with https://, not {other[0][:40]}")
         match = _URL.fullmatch(url)
         if match is None or "#" in url:
             raise UrlNotAllowed("must be like https://host/path, in ASCII, without user, password and fragment")
@@ -413,27 +472,24 @@ def _literal(host: str) -> str | None:
 
 def _check_address(text: str, networks: Sequence[Network]) -> str:
     """Return an address that may be asked; raises `UrlNotAllowed`."""
-    address = ipaddress.ip_address(text)
-    inside = any(address in network for network in networks)
-    if not inside and (isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC_V6):
-        raise _not_public()
-    if not inside and any(address in network for network in _SPECIAL):
-        raise _not_public()
+    if not _is_allowed(text, networks):
+        raise UrlNotAllowed("must not lead to an address that is not public")
     return text
 
 
-def _not_public() -> UrlNotAllowed:
-    return UrlNotAllowed("must not lead to an address that is not public")
+def _is_allowed(text: str, networks: Sequence[Network]) -> bool:
+    """Whether an address may be asked: it is public, or in one of `networks`."""
+    address = ipaddress.ip_address(text)
+    if any(address in network for network in networks):
+        return True
+    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC_V6:
+        return False
+    return not any(address in network for network in _SPECIAL)
 
 
-def _look_up(host: str, found: "SimpleQueue[list[str] | Exception]") -> None:
-    try:
-        infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        found.put(list(dict.fromkeys(str(info[4][0]) for info in infos)))
-    except Exception as error:  # noqa: BLE001  raised again in the thread that asked
-        found.put(error if isinstance(error, OSError) else OSError(str(error)))
-    finally:
-        _LOOKUPS.release()
+def _resolved(host: str) -> list[str]:
+    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 def _headers(response: httpcore.Response) -> dict[str, str]:
@@ -444,13 +500,9 @@ def _check_length(headers: Mapping[str, str], max_bytes: int) -> None:
     """Raise for a body that says of itself that it is too large, or that is not sent as it is."""
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise _too_large(max_bytes)
+        raise BodyTooLarge(max_bytes)
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise FetchFailed("the server compresses its answer though it was asked not to")
-
-
-def _too_large(max_bytes: int) -> FetchFailed:
-    return FetchFailed(f"it is larger than {max_bytes} bytes", max_bytes)
 
 
 @cache

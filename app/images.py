@@ -13,13 +13,15 @@ Whatever else is in a file, before or behind the pixels, is not kept.
 import os
 import threading
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL import Image, JpegImagePlugin
 
 from app.errors import RequestError
+from app.parts import check_parts
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 IN_MEMORY_BYTES = 2**20  # of an image's file; a larger one lies on disk
@@ -42,7 +44,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Each large image may need 500 MB while it is decoded.
+# Each large image may need 500 MB while it is decoded, and 120 MB until it is written.
 _LARGE = threading.BoundedSemaphore(min(4, os.cpu_count() or 1))
 
 
@@ -70,14 +72,13 @@ class Picture:
 
     def write(self, file: BinaryIO) -> None:
         """Write it to `file`, in the form that is stored."""
-        with _LARGE if _is_large(self.image) else nullcontext():
-            if self.compression is not None:
-                kept = self.compression
-                self.image.save(file, format="JPEG", qtables=kept.tables, subsampling=kept.subsampling)
-            elif _is_large(self.image):
-                self.image.save(file, format="PNG", compress_level=1)
-            else:
-                self.image.save(file, format="PPM")
+        if self.compression is not None:
+            kept = self.compression
+            self.image.save(file, format="JPEG", qtables=kept.tables, subsampling=kept.subsampling)
+        elif _is_large(self.image):
+            self.image.save(file, format="PNG", compress_level=1)
+        else:
+            self.image.save(file, format="PPM")
 
 
 def use_pixel_limit(max_pixels: int) -> None:
@@ -89,12 +90,24 @@ def use_pixel_limit(max_pixels: int) -> None:
     )  # of EXIF, which is not kept
 
 
-def decode(file: BinaryIO, *, max_pixels: int) -> Picture:
-    """Decode an uploaded file. Slow: seconds for the largest; call it in a thread.
+@contextmanager
+def decoded(file: BinaryIO, *, max_pixels: int) -> Iterator[Picture]:
+    """Decode an uploaded file, and write the picture inside the block: few large ones are in memory at once.
 
-    Raises `RequestError`: 415 `not_an_image`; before any decoding 413 `too_many_pixels`, and 422 `image_too_small`,
+    Slow: seconds for the largest, and others are waited for; call it in a thread. Raises `RequestError`: 415
+    `not_an_image`; before any decoding 413 `too_many_pixels`, and 422 `too_many_parts`, `image_too_small`,
     `animated_image` or `too_many_scans`; 422 `corrupt_image`.
     """
+    image = _looked_at(file, max_pixels)
+    with _LARGE if _is_large(image) else nullcontext():
+        picture = _decoded(image)
+        del image  # an image with transparency would stay beside what was made of it
+        yield picture
+
+
+def _looked_at(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """Open a file and refuse what can be refused before decoding."""
+    check_parts(file)
     image = _open(file, max_pixels)
     _check_shape(image, max_pixels)
     if image.format in ("JPEG", "MPO") and _count(file, _JPEG_SCAN, _MAX_SCANS) > _MAX_SCANS:
@@ -103,11 +116,14 @@ def decode(file: BinaryIO, *, max_pixels: int) -> Picture:
         )
     if image.format == "PNG" and not _count(file, _PNG_END, 0):  # Pillow is content once it has all pixels
         raise _corrupt("truncated")
+    return image
+
+
+def _decoded(image: Image.Image) -> Picture:
     try:
-        with _LARGE if _is_large(image) else nullcontext():
-            image.load()
-            compression = _compression(image)
-            plain = _plain(_upright(image))
+        image.load()
+        compression = _compression(image)
+        plain = _plain(_upright(image))
     except Exception as error:  # Pillow's decoders raise whatever a broken file trips over
         raise _corrupt(_reason(error)) from error
     plain.info.clear()  # text, profiles and EXIF of the upload stay behind

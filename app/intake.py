@@ -1,17 +1,14 @@
-"""Backpressure on submissions: how many a process takes in at once, and what it refuses unread."""
+"""Backpressure on submissions: what a process refuses unread."""
 
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import make_url
 from starlette.concurrency import run_in_threadpool
 
 from app.context import Context
-from app.errors import RequestError
 from scheduler.errors import QueueFull, SchedulerError, StorageFull, TenantQueueFull
 
 _REMEMBERED_SECONDS = 1.0
@@ -19,32 +16,14 @@ _ALL = ""  # in the place of a tenant
 
 
 class Intake:
-    """The submissions that are under way in this process. Use it on the event loop only.
+    """What the submissions of this process found full. Use it on the event loop only.
 
     A full queue and a full disk are remembered for a second, in which nobody looks: refusing a flood costs nothing.
     """
 
     def __init__(self) -> None:
-        self._under_way = 0
         self._refusals: dict[str, tuple[float, SchedulerError]] = {}
         self._disks_looked_at = float("-inf")
-
-    @contextmanager
-    def place(self, at_most: int) -> Iterator[None]:
-        """Count a submission while it is under way; raises `RequestError` 503 when there are `at_most`."""
-        if self._under_way >= at_most:
-            raise RequestError(
-                503,
-                "too_many_uploads",
-                f"this server takes in at most {at_most} submissions at once",
-                limit=at_most,
-                headers={"Retry-After": "1"},
-            )
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
 
     async def check(self, context: Context, tenant: str) -> None:
         """Raise the `QueueFull` or `StorageFull` that a submission of `tenant` would end with, as far as is known."""

@@ -17,6 +17,7 @@ from app.gate import Gate
 from app.looks import Looks
 from app.middleware import BodyLimit, RequestEnvelope, SiteGuard
 from app.openapi import document, operation_id
+from app.places import Places
 from app.routes import (
     account,
     admin,
@@ -62,6 +63,8 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
             place_seconds=settings.place_seconds,
             gpu_hour_cost=settings.gpu_hour_cost,
         ),
+        submissions=Places(settings.max_uploads, "submissions"),
+        fetches=Places(max(1, settings.max_uploads // 2), "submissions of images by URL"),
         submitting=anyio.CapacityLimiter(settings.max_uploads),
     )
     app = FastAPI(

@@ -25,11 +25,12 @@ from app.problems import problem, refusal
 
 REQUEST_ID = "X-Request-Id"
 CLOSED_REQUEST = 499  # nginx's number for a client that left; it is only ever logged
+PIECE_BYTES, PIECE_SECONDS = 64 * 1024, 10.0  # the least that a body must bring, and in which time
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = REQUEST_ID.lower().encode()
-_DEFAULT_HEADERS = (  # as they go out: this is on the way of every answer
+DEFAULT_HEADERS = (  # as they go out: this is on the way of every answer
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
@@ -62,7 +63,7 @@ class RequestEnvelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = {name for name, _ in message["headers"]}
-                missing = [header for header in _DEFAULT_HEADERS if header[0] not in given]
+                missing = [header for header in DEFAULT_HEADERS if header[0] not in given]
                 headers = [*message["headers"], (_REQUEST_ID, request_id.encode()), *missing]
                 message = {**message, "headers": headers}
             await send(message)
@@ -167,7 +168,8 @@ class Limit:
 class BodyLimit:
     """Counts the bytes of each body as they arrive, so that nothing above the limit is ever kept or spooled.
 
-    A body that takes longer than `upload_seconds` is refused too. It also keeps the `Intake` of the process, as
+    A body that takes longer than `upload_seconds` is refused too, and one that is waited for longer than
+    `PIECE_SECONDS` for each `PIECE_BYTES` of it. It also keeps the `Intake` of the process, as
     `scope["state"]["intake"]`.
     """
 
@@ -188,23 +190,32 @@ class BodyLimit:
             return
         scope.setdefault("state", {})["intake"] = self._intake
         seconds = scope["app"].state.context.settings.upload_seconds
-        until = asyncio.get_running_loop().time() + seconds
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        piece_seconds, piece_bytes = PIECE_SECONDS, 0  # left to wait for the next piece, and what has come of it
         left = limit.max_bytes
         complete = answering = False
 
         async def counted() -> Message:
-            nonlocal left, complete
+            nonlocal left, complete, piece_seconds, piece_bytes
             if complete:  # what is waited for now is that the client leaves
                 return await receive()
+            began = clock()
+            patience = began + piece_seconds
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(min(until, patience)):
                     message = await receive()
             except TimeoutError:
                 if answering:
                     return {"type": "http.disconnect"}
-                raise _late(seconds) from None
+                raise (_late(seconds) if until <= patience else _slow()) from None
             complete = not message.get("more_body", False)
-            left -= len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            left -= size
+            piece_bytes += size
+            piece_seconds -= clock() - began  # what the server itself takes between two messages is not the caller's
+            if piece_bytes >= PIECE_BYTES:
+                piece_seconds, piece_bytes = PIECE_SECONDS, 0
             if left >= 0:
                 return message
             if answering:  # too late to refuse it: whoever sends on is treated as gone
@@ -225,5 +236,15 @@ def _late(seconds: float) -> RequestError:
         "upload_timeout",
         f"the body took longer than {seconds:g} seconds to arrive",
         limit=seconds,
+        headers={"Connection": "close"},
+    )
+
+
+def _slow() -> RequestError:
+    return RequestError(
+        408,
+        "upload_timeout",
+        f"the body must bring at least {PIECE_BYTES} bytes in each {PIECE_SECONDS:g} seconds",
+        limit=PIECE_BYTES,
         headers={"Connection": "close"},
     )

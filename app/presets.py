@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from app import images, views
 from app import schemas as api
-from app import views
 from app.context import Context
 from app.estimates import cost
 from scheduler import catalog, placement
@@ -17,7 +17,15 @@ from scheduler.shape import Shape
 
 def model(context: Context, served: ServedModel) -> api.Model:
     """Return a served model as the API shows it; asks the store."""
-    return views.model(served, [_preset(context, served, name) for name in PRESETS])
+    settings = context.settings
+    image = api.ImageLimits(
+        formats=list(images.FORMATS),
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        min_side=images.MIN_SIDE_PIXELS,
+        max_side=images.MAX_SIDE_PIXELS,
+    )
+    return views.model(served, [_preset(context, served, name) for name in PRESETS], image)
 
 
 def _preset(context: Context, served: ServedModel, name: str) -> api.Preset:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -28,10 +29,13 @@ from scheduler.errors import (
     Refused,
     SchedulerError,
     StorageFull,
+    StoreError,
     StoreUnreachable,
     TenantQueueFull,
     Unschedulable,
 )
+
+log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 _LATER_SECONDS = 5  # when to ask again about something that somebody must first start or mend
@@ -58,8 +62,16 @@ _ANSWERS: tuple[tuple[type[SchedulerError], _Answer], ...] = (
     (StorageFull, _Answer(507, "storage_full")),
     (StoreUnreachable, _Answer(503, "store_unreachable", _LATER_SECONDS)),
 )
+MAX_ERRORS = 20  # that one answer tells of
 _OPENAI_PATHS = ("/v1/videos", "/v1/models")  # what OpenAI's clients call: they read an `error`
 _CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
+_NUMBER_ERRORS = {
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+}
 _WORDS = {"missing": "is required", "extra_forbidden": "is not a known field", "json_invalid": "is not valid JSON"}
 
 
@@ -122,6 +134,8 @@ def install(app: FastAPI) -> None:
 def field_of(location: Sequence[object]) -> str:
     """Return the field an error's location names: `("query", "limit")` is `limit`."""
     inner = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
+    if location and location[0] == "query":  # one that may be repeated is a list, and its caller knows of no index
+        inner = inner[:1]
     return ".".join(str(part) for part in inner) or "body"
 
 
@@ -130,6 +144,7 @@ def of_scheduler(scope: Scope, error: SchedulerError) -> Response:
     answer = next((answer for kind, answer in _ANSWERS if isinstance(error, kind)), None)
     if answer is None:
         raise error
+    detail = told(error)
     after = answer.retry_after_seconds
     if isinstance(error, QueueFull):
         after = max(1, math.ceil(error.retry_after_seconds))
@@ -137,10 +152,19 @@ def of_scheduler(scope: Scope, error: SchedulerError) -> Response:
         scope,
         answer.status,
         answer.code,
-        str(error),
-        errors=[{"field": error.field, "message": str(error)}] if isinstance(error, InvalidParameter) else (),
+        detail,
+        errors=[{"field": error.field, "message": detail}] if isinstance(error, InvalidParameter) else (),
+        limit=error.limit if isinstance(error, QueueFull) else None,
         headers=None if after is None else {"Retry-After": str(after)},
     )
+
+
+def told(error: SchedulerError) -> str:
+    """Return what callers are told of an error. What the store's driver says, hosts and users in it, is for the log."""
+    if not isinstance(error, StoreError):
+        return str(error)
+    log.warning("the store cannot be used", problem=str(error))
+    return "the database or the blob store cannot be used just now"
 
 
 async def _scheduler_error(request: Request, error: Exception) -> Response:
@@ -152,7 +176,7 @@ async def _scheduler_error(request: Request, error: Exception) -> Response:
 async def _validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    found = error.errors()
+    found = error.errors()[:MAX_ERRORS]
     if any(one["type"] == "json_invalid" for one in found):
         return problem(request.scope, 400, "malformed_request", "the body is not valid JSON")
     errors = [_one(one) for one in found]
@@ -163,7 +187,16 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 def _one(error: Mapping[str, Any]) -> dict[str, str]:
     field = field_of(error["loc"])[:100]
     words = _WORDS.get(error["type"]) or str(error["msg"]).replace("Input should be", "must be", 1)
+    if error["type"] in _NUMBER_ERRORS and "input" in error:
+        words = f"must be {_NUMBER_ERRORS[error['type']]}, not {_shown(error['input'])}"
+    elif error["type"] == "extra_forbidden" and error["loc"][0] == "query":
+        words = "is not a known parameter"
     return {"field": field, "message": f"{field} {words.removeprefix('Value error, ')}"}
+
+
+def _shown(value: object) -> str:
+    """What was sent where a number was wanted, if it is short; else what kind of thing."""
+    return repr(value)[:40] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

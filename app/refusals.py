@@ -67,25 +67,27 @@ REFUSALS: Mapping[str, Refusal] = {
     "image_too_small": Refusal(422, "image must be at least 16 pixels on each side, not 8x8", "image", 16),
     "animated_image": Refusal(422, "image must be a still image, not an animation", "image"),
     "too_many_scans": Refusal(422, "image must have at most 100 scans", "image", 100),
+    "too_many_parts": Refusal(422, "the image's file must have at most 1000 markers", "image", 1000),
     "corrupt_image": Refusal(422, "image cannot be decoded: truncated", "image"),
     "unsupported_image_source": Refusal(
         422, "image must be a data URI (data:image/png;base64,…) or an https URL", "image"
     ),
-    "url_not_allowed": Refusal(422, "image must not lead to 10.0.0.7, a private address", "image"),
+    "url_not_allowed": Refusal(422, "image must not lead to an address that is not public", "image"),
     "url_fetch_failed": Refusal(422, "image could not be fetched from its URL: it was answered 404", "image"),
-    "queue_full": Refusal(429, "10000 jobs wait already"),
-    "tenant_queue_full": Refusal(429, "50 jobs of this tenant wait already"),
+    "queue_full": Refusal(429, "the queue is full: 10000 jobs are waiting", limit=10_000),
+    "tenant_queue_full": Refusal(429, "50 jobs are waiting, as many as tenant acme may have", limit=50),
     "rate_limited": Refusal(429, "at most 60 submits a minute; the next may come in 4 s", limit=60),
+    "headers_too_large": Refusal(431, "the request line and headers have more than 65536 bytes", limit=65_536),
     "internal_error": Refusal(500, "the server made an error; its log has it under request id 4f9a1c7e02b35d68"),
     "no_model": Refusal(503, "no GPU has registered a model yet"),
-    "not_ready": Refusal(503, "no worker is ready: 1 GPUs are known, 1 workers are loading"),
-    "store_unreachable": Refusal(503, "the database does not answer"),
+    "not_ready": Refusal(503, "no worker is ready: of 2 GPUs 1 is faulted, 1 is loading a model"),
+    "store_unreachable": Refusal(503, "the database or the blob store cannot be used just now"),
     "too_many_uploads": Refusal(503, "this server takes in at most 32 submissions at once", limit=32),
     "storage_full": Refusal(507, "the blob store has 104857600 bytes free, less than the 536870912 it must keep"),
 }
 
 # What the layers around every route answer, in addition to what the route does.
-EVERYWHERE = ("invalid_host", "body_too_large", "host_not_allowed", "internal_error")
+EVERYWHERE = ("invalid_host", "body_too_large", "host_not_allowed", "headers_too_large", "internal_error")
 WITH_A_KEY = ("unauthorized", "insufficient_scope", "rate_limited", "store_unreachable")
 CHANGING = ("cross_site",)
 
@@ -93,7 +95,8 @@ _BODY = ("malformed_request", "upload_timeout", "invalid_parameter")
 _QUEUEING = ("unschedulable", "queue_full", "tenant_queue_full", "no_model", "storage_full", "invalid_parameter")
 _IMAGE = (
     "image_too_large", "too_many_pixels", "not_an_image", "unsupported_media_type", "image_too_small", "animated_image",
-    "too_many_scans", "corrupt_image", "unsupported_image_source", "url_not_allowed", "url_fetch_failed",
+    "too_many_scans", "too_many_parts", "corrupt_image", "unsupported_image_source", "url_not_allowed",
+    "url_fetch_failed",
 )  # fmt: skip
 _SUBMISSION = (*_BODY, "incomplete_body", *_IMAGE, *_QUEUEING, "idempotency_key_reused", "too_many_uploads")
 _FILE = ("not_found", "video_not_ready", "no_video", "result_expired", "range_not_satisfiable")
@@ -106,7 +109,8 @@ RAISED: Mapping[str, tuple[str, ...]] = {
     "follow_job": ("not_found",),
     "cancel_job": ("not_found",),
     "retry_job": (
-        "not_found", "invalid_state", "result_expired", *_QUEUEING, "idempotency_key_reused", "url_not_allowed"
+        "not_found", "invalid_state", "result_expired", *_QUEUEING, "idempotency_key_reused", "url_not_allowed",
+        "too_many_uploads",
     ),
     "delete_job": ("not_found", "invalid_state"),
     "get_video": _FILE,

@@ -15,6 +15,7 @@ import uvicorn
 
 from app.errors import CannotListen
 from app.main import create_app
+from app.protocol import Protocol, raise_descriptor_limit
 from app.settings import FrontEndSettings
 from scheduler import logs
 from scheduler.service import Scheduler
@@ -71,10 +72,12 @@ def run(settings: FrontEndSettings, sock: socket.socket, *, on_ready: Callable[[
     opened. The signals are this function's from its first line to its return, in the main thread.
     """
     logs.configure(settings.log_format)
+    raise_descriptor_limit()
     with _Signals() as signals, Scheduler.open(settings) as scheduler:
         app = create_app(scheduler, settings)
         config = uvicorn.Config(
             app,
+            http=Protocol,
             lifespan="on",
             ws="none",
             log_config=None,

@@ -4,22 +4,25 @@ import binascii
 import hashlib
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from typing import BinaryIO, Protocol
 
 from app import images
 from app.errors import RequestError
-from app.guarded import FetchFailed, GuardedClient, UrlNotAllowed, check_url
+from app.guarded import BodyTooLarge, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed, check_url
 from app.images import Picture
 from app.settings import FrontEndSettings
-from app.uploads import check_size
+from app.uploads import check_size, image_too_large
 from scheduler.blobs import BlobStore
 
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _CHUNK_BYTES = 256 * 1024
+_LOOKUPS = Lookups()
 
 
 class Storable(Protocol):
@@ -43,8 +46,11 @@ class Source(Protocol):
         """What tells it from another one, without fetching or decoding it."""
         ...
 
-    def picture(self) -> Storable:
-        """Fetch and decode it: slow, so in a thread. Raises `RequestError`."""
+    def picture(self) -> AbstractContextManager[Storable]:
+        """Fetch and decode it, and keep it for the block in which it is stored: slow, so in a thread.
+
+        Raises `RequestError`.
+        """
         ...
 
 
@@ -64,28 +70,30 @@ class FileSource:
             sha256.update(chunk)
         return sha256.hexdigest()
 
-    def picture(self) -> Picture:
+    def picture(self) -> AbstractContextManager[Picture]:
         """Decode it."""
-        self._file.seek(0)
-        return images.decode(self._file, max_pixels=self._max_pixels)
+        return images.decoded(self._file, max_pixels=self._max_pixels)
 
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """What a URL leads to. The URL tells it from another one, whatever it leads to today."""
+    """What a URL that `tenant` has named leads to. The URL tells it from another one, whatever it leads to today."""
 
     url: str
     settings: FrontEndSettings
+    tenant: str
 
     @property
     def digest(self) -> str:
         """The URL itself."""
         return self.url
 
-    def picture(self) -> Picture:
+    @contextmanager
+    def picture(self) -> Iterator[Picture]:
         """Fetch and decode it."""
         settings = self.settings
-        client = GuardedClient(settings.networks, allow_http=settings.allow_http_urls)
+        resolve = partial(_LOOKUPS.look_up, tenant=self.tenant)
+        client = GuardedClient(settings.networks, allow_http=settings.allow_http_urls, resolve=resolve)
         with tempfile.SpooledTemporaryFile(max_size=images.IN_MEMORY_BYTES) as spooled:
             file: BinaryIO = spooled  # type: ignore[assignment]  # it has all of its methods
             try:
@@ -97,6 +105,8 @@ class UrlSource:
                 )
             except UrlNotAllowed as error:
                 raise url_not_allowed("image", error) from None
+            except BodyTooLarge:
+                raise image_too_large(settings.max_image_bytes) from None
             except FetchFailed as error:
                 raise RequestError(
                     422,
@@ -105,8 +115,13 @@ class UrlSource:
                     field="image",
                     limit=error.limit,
                 ) from None
+            except NoRoom as error:
+                raise RequestError(
+                    503, "too_many_uploads", f"image could not be fetched: {error}", headers={"Retry-After": "1"}
+                ) from None
             check_size(file.tell(), settings)
-            return FileSource(file, settings).picture()
+            with FileSource(file, settings).picture() as picture:
+                yield picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +136,11 @@ class StoredSource:
         """Its key, under which nothing else is ever stored."""
         return self.key
 
-    def picture(self) -> "StoredSource":
+    @contextmanager
+    def picture(self) -> Iterator["StoredSource"]:
         """Itself: it was decoded once. Raises `NotFound` where it has gone."""
         self.blobs.size(self.key)
-        return self
+        yield self
 
     @property
     def suffix(self) -> str:
@@ -137,14 +153,14 @@ class StoredSource:
             file.write(chunk)
 
 
-def source_of_text(text: str, settings: FrontEndSettings) -> Source:
-    """Return the source that a data URI or a URL names; raises `RequestError`. Nothing is fetched yet."""
+def source_of_text(text: str, settings: FrontEndSettings, tenant: str) -> Source:
+    """Return the source that a data URI or a URL of a tenant names; raises `RequestError`. Nothing is fetched yet."""
     if _URL.match(text):
         try:
             check_url(text, allow_http=settings.allow_http_urls, networks=settings.networks)
         except UrlNotAllowed as error:
             raise url_not_allowed("image", error) from None
-        return UrlSource(text, settings)
+        return UrlSource(text, settings, tenant)
     head = _DATA_URI.match(text[:200])
     if head is None:
         raise RequestError(

@@ -5,6 +5,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 
 import anyio.to_thread
@@ -18,7 +19,7 @@ from app.errors import RequestError
 from app.guarded import UrlNotAllowed, check_url
 from app.schemas import JobFields, Parameters
 from app.schemas.submission import RESULT_TTL_MIN_SECONDS
-from app.sources import Source, url_not_allowed
+from app.sources import Source, UrlSource, url_not_allowed
 from app.times import parse_time
 from app.uploads import intake_of
 from scheduler import catalog
@@ -85,14 +86,14 @@ def submit(
         known = replayed(context.scheduler.database, caller.tenant, idempotency_key, payload_sha256)
         if known is not None:
             return known
-    picture = source.picture()
     job_id = new_id("job")
+    image_key = _store_image(context, caller, job_id, source)
     new = NewJob(
         id=job_id,
         model=served.id,
         prompt=asked.prompt,
         params=params,
-        image_key=f"{folder_of(job_id)}/image.{picture.suffix}",
+        image_key=image_key,
         priority=asked.priority,
         metadata=asked.metadata,
         tenant=caller.tenant,
@@ -105,7 +106,6 @@ def submit(
         webhook_events=webhook_events,
         result_ttl_seconds=result_ttl_seconds,
     )
-    context.scheduler.blobs.put(new.image_key, picture.write)
     try:
         submitted = context.scheduler.queue.submit(new)
     except (Refused, Unavailable):
@@ -204,6 +204,15 @@ def _result_ttl_seconds(context: Context, asked: float | None) -> float | None:
         limits = f"from {RESULT_TTL_MIN_SECONDS} to {longest:.0f}"
         raise InvalidParameter("result_ttl_seconds", f"must be {limits} seconds, not {asked:g}")
     return asked
+
+
+def _store_image(context: Context, caller: Principal, job_id: str, source: Source) -> str:
+    """Decode an image and store it for a job; returns its key. Nothing of it stays in memory."""
+    fetching = context.fetches.place(caller) if isinstance(source, UrlSource) else nullcontext()
+    with fetching, source.picture() as picture:
+        key = f"{folder_of(job_id)}/image.{picture.suffix}"
+        context.scheduler.blobs.put(key, picture.write)
+    return key
 
 
 def _forget_image(context: Context, job_id: str) -> None:

@@ -1,7 +1,7 @@
 """Reading a submission: a multipart form or JSON in, its fields and the image's file out."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -19,11 +20,14 @@ from app.intake import Intake
 from app.middleware import Limit
 from app.settings import FrontEndSettings
 
-BODY_PATHS = frozenset({"/v1/jobs", "/v1/videos"})
+BODY_PATHS: Mapping[str, str] = {"/v1/jobs": "image", "/v1/videos": "input_reference"}  # what the image is called
 # Room beside the image: 4,000 characters of prompt and of negative prompt, 16 KiB of metadata, as escaped JSON, twice.
 _FIELDS_BYTES = 128 * 1024
 _SMALL_BODY_BYTES = 256 * 1024  # every other request
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_MAX_MARKS = 50_000  # of JSON: twice what all texts of a submission could have
+_COUNTED_BYTES = 2**20
+_MAX_TOLD = 1_000
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")  # what is out of range is told by what knows the range
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _METADATA = TypeAdapter(dict[str, str])
 _EVENTS = TypeAdapter(list[str])
@@ -48,15 +52,15 @@ class Body:
 
 def body_limit(max_image_bytes: int) -> Callable[[Scope], Limit]:
     """Return the function that tells the largest body of a request; base64 makes an image a third larger."""
-    submission = Limit(max_image_bytes * 4 // 3 + _FIELDS_BYTES, lambda: image_too_large(max_image_bytes))
-    form = Limit(max_image_bytes + _FIELDS_BYTES, submission.error)
     other = Limit(_SMALL_BODY_BYTES, _body_too_large)
 
     def limit(scope: Scope) -> Limit:
-        if scope["path"] not in BODY_PATHS:
+        field = BODY_PATHS.get(scope["path"])
+        if field is None:
             return other
         is_json = any(name == b"content-type" and b"json" in value.lower() for name, value in scope["headers"])
-        return submission if is_json else form
+        image_bytes = max_image_bytes * 4 // 3 if is_json else max_image_bytes
+        return Limit(image_bytes + _FIELDS_BYTES, lambda: image_too_large(max_image_bytes, field))
 
     return limit
 
@@ -74,11 +78,11 @@ async def body_of(request: Request, settings: FrontEndSettings, *, file_field: s
         raise RequestError(
             415, "unsupported_media_type", "Content-Type must be multipart/form-data or application/json"
         )
-    intake, context = intake_of(request), request.app.state.context
-    with intake.place(settings.max_uploads):
-        await intake.check(context, request.scope["state"]["principal"].tenant)
+    context, caller = request.app.state.context, request.scope["state"]["principal"]
+    with context.submissions.place(caller):
+        await intake_of(request).check(context, caller.tenant)
         if kind == "application/json":
-            yield Body(False, _members(await request.body()), None)
+            yield Body(False, await run_in_threadpool(_members, await request.body()), None)
             return
         form = await read_form(request, file_field=file_field)
         if form.file is None:
@@ -91,7 +95,7 @@ async def body_of(request: Request, settings: FrontEndSettings, *, file_field: s
 
 
 def intake_of(request: Request) -> Intake:
-    """Return what counts the submissions of this process."""
+    """Return what the submissions of this process found full."""
     intake: Intake = request.scope["state"]["intake"]
     return intake
 
@@ -115,13 +119,16 @@ def media_type(request: Request) -> tuple[str, str]:
 
 
 def checked(validate: Callable[[], _Checked]) -> _Checked:
-    """Call a pydantic validation and turn its error into FastAPI's, without what was sent."""
+    """Call a pydantic validation and turn its error into FastAPI's."""
     try:
         return validate()
     except ValidationError as error:
-        raise RequestValidationError(
-            error.errors(include_url=False, include_context=False, include_input=False)
-        ) from None
+        count = error.error_count()
+        if count > _MAX_TOLD:  # to tell them one by one would take longer than to find them
+            raise RequestValidationError(
+                [{"type": "too_many", "loc": ("body",), "msg": f"has {count} wrong or unknown values"}]
+            ) from None
+        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
 
 
 def typed(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -161,7 +168,22 @@ def _from_text(adapter: TypeAdapter[Any], name: str, text: str, wanted: str) -> 
         raise invalid(name, "json", wanted) from None
 
 
+def _check_marks(body: bytes) -> None:
+    """Raise `RequestError` for JSON of very many values, each of which would take far more memory than its bytes."""
+    found = 0
+    for start in range(0, len(body), _COUNTED_BYTES):
+        found += sum(body.count(mark, start, start + _COUNTED_BYTES) for mark in (b"{", b"[", b","))
+        if found > _MAX_MARKS:
+            raise RequestError(
+                400,
+                "malformed_request",
+                f"the body must have at most {_MAX_MARKS} opening braces, opening brackets and commas together",
+                limit=_MAX_MARKS,
+            )
+
+
 def _members(body: bytes) -> list[tuple[str, Any]]:
+    _check_marks(body)
     try:
         found = from_json(body, allow_inf_nan=False)
     except ValueError:

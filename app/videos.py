@@ -2,9 +2,11 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
+from app.errors import RequestError
 from app.schemas import JobFields, VideoError, VideoFields, VideoJob
 from scheduler.catalog import Architecture
 from scheduler.errors import InvalidParameter
@@ -12,6 +14,7 @@ from scheduler.records import Job
 from scheduler.states import JobStatus
 
 CANCELLED = "cancelled"
+IMAGE, SIZE = "input_reference", "size"
 _NESTED = re.compile(r"([a-z_]+)\[([^\[\]]*)\]")
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
@@ -88,6 +91,31 @@ def job_fields(asked: VideoFields, architecture: Architecture) -> JobFields:
     if asked.seconds is not None:
         given |= _frames(asked, asked.seconds, architecture)
     return JobFields.model_validate(given)
+
+
+@contextmanager
+def callers_words(names: Mapping[str, str]) -> Iterator[None]:
+    """Let refusals name what the caller has sent: `names` maps the fields of a job to those it was made of."""
+    try:
+        yield
+    except InvalidParameter as error:
+        if error.field not in names:
+            raise
+        given, rest = names[error.field], str(error).removeprefix(error.field)
+        raise InvalidParameter(given, f"has a {error.field} that{rest}" if given == SIZE else rest.lstrip()) from None
+    except RequestError as error:
+        if error.field is None or error.field not in names:
+            raise
+        given = names[error.field]
+        message = given + error.detail.removeprefix(error.field)
+        raise RequestError(
+            error.status_code, error.code, message, field=given, limit=error.limit, headers=error.headers
+        ) from error
+
+
+def names(asked: VideoFields) -> dict[str, str]:
+    """Return what the fields of a job are called that the caller has named otherwise."""
+    return {"image": IMAGE} | ({} if asked.size is None else {"width": SIZE, "height": SIZE})
 
 
 def _sides(asked: VideoFields, size: str) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from scheduler import catalog, placement
 from scheduler.control import QueueState
 from scheduler.drains import DrainPreview
 from scheduler.events import Event
-from scheduler.explain import QueueInfo
+from scheduler.explain import QueueInfo, WaitReason
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
+from scheduler.params import PRIORITIES, PROMPT_MAX_CHARS, Range
 from scheduler.records import Drain, Gpu, Job, OpenLease, Progress, Reservation, ServedModel, Worker
 from scheduler.states import JobStatus
 
@@ -52,6 +53,8 @@ def job(record: Job, queue: QueueInfo | None, base_url: str, *, gpu_hour_cost: f
         deadline=_maybe_time(record.deadline_at),
         retry_of=record.retry_of,
         webhook_url=record.webhook_url,
+        webhook_events=list(record.webhook_events),
+        result_ttl_seconds=record.result_ttl_seconds,
         gpu=record.gpu_id if ended_or_running else None,
         resumed_from_step=record.resumed_from_step,
         checkpoint_step=record.checkpoint_step,
@@ -66,10 +69,13 @@ def job(record: Job, queue: QueueInfo | None, base_url: str, *, gpu_hour_cost: f
     )
 
 
-def model(served: ServedModel, presets: Sequence[api.Preset]) -> api.Model:
-    """Return a served model with its limits, its defaults and `presets`."""
+def model(served: ServedModel, presets: Sequence[api.Preset], image: api.ImageLimits) -> api.Model:
+    """Return a served model with its limits, its defaults and `presets`; `image` is what is taken as one."""
     architecture = catalog.architecture(served.architecture)
-    limits = {field.name: getattr(architecture.limits, field.name) for field in fields(architecture.limits)}
+    limits = {
+        field.name: _limit(getattr(architecture.limits, field.name), getattr(architecture.defaults, field.name))
+        for field in fields(architecture.limits)
+    }
     defaults = architecture.defaults.to_dict()
     defaults["seed"] = None  # random
     return api.Model(
@@ -78,10 +84,9 @@ def model(served: ServedModel, presets: Sequence[api.Preset]) -> api.Model:
         owned_by=served.id.partition("/")[0] if "/" in served.id else "reelq",
         architecture=served.architecture,
         random_weights=architecture.random_weights,
-        limits={
-            name: api.LimitRange(minimum=_plain(one.minimum), maximum=_plain(one.maximum), multiple_of=one.multiple_of)
-            for name, one in limits.items()
-        },
+        limits=limits | {"priority": _limit(PRIORITIES, 1.0)},
+        image=image,
+        prompt_max_chars=PROMPT_MAX_CHARS,
         defaults=defaults,
         presets=list(presets),
         held=served.held,
@@ -121,6 +126,12 @@ def estimate(need: Footprint, weight: float, plan_reason: str) -> api.Estimate:
     )
 
 
+def _limit(limit: Range, default: float) -> api.LimitRange:
+    """A limit; whether values are integers is told by one of them."""
+    multiple_of = limit.multiple_of if isinstance(default, int) else None
+    return api.LimitRange(minimum=_plain(limit.minimum), maximum=_plain(limit.maximum), multiple_of=multiple_of)
+
+
 def _plain(number: float) -> int | float:
     """A limit as people write it: 64, not 64.0."""
     return int(number) if float(number).is_integer() else number
@@ -131,20 +142,28 @@ def _maybe_time(seconds: float | None) -> str | None:
 
 
 def _queue(info: QueueInfo) -> api.QueueState:
-    wait = info.wait
     return api.QueueState(
         position=info.position,
         position_exact=info.position_exact,
         eta_seconds=info.eta_seconds,
-        wait_reason=wait.message,
-        wait=api.Wait(code=wait.code, details=_details(wait.details), clears_when=wait.clears_when),
+        wait_reason=info.wait.message,
+        wait=wait(info.wait),
         expected_start=expected(info.start),
         expected_finish=expected(info.finish),
     )
 
 
-def _details(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: time_text(value) if name.endswith("_at") else value for name, value in numbers.items()}
+def wait(reason: WaitReason) -> api.Wait:
+    """Return what holds a job back."""
+    return api.Wait(code=reason.code, details=_told(reason.details), clears_when=reason.clears_when)
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data with its times as the API shows them: they are what their names say; 0 stands for none."""
+    return {
+        name: _maybe_time(value or None) if name.endswith("_at") or name == "not_before" else value
+        for name, value in data.items()
+    }
 
 
 def expected(span: Span | None) -> api.Expected | None:
@@ -285,7 +304,7 @@ def event(record: Event) -> api.Event:
         subject=record.subject,
         tenant=record.tenant,
         actor=record.actor,
-        data=dict(record.data),
+        data=_told(record.data),
     )
 
 

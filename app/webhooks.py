@@ -1,7 +1,7 @@
 """Sending webhooks: a thread that looks for what is to be told, and one for each delivery under way.
 
 Wake-ups make it fast; once a second it looks without one. An endpoint gets one delivery at a time from each front end,
-so a slow one holds up nobody but itself.
+so a slow one holds up nobody but itself; and a tenant gets so few of the places that slow ones hold up no other tenant.
 """
 
 import threading
@@ -15,7 +15,7 @@ import structlog
 
 from app import schemas as api
 from app.context import Context
-from app.guarded import Answer, FetchFailed, GuardedClient, UrlNotAllowed
+from app.guarded import Answer, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed
 from app.signing import signed_headers
 from app.views import time_text
 from scheduler.wakeup import CHANGES, Wakeup
@@ -24,6 +24,7 @@ from scheduler.webhooks import Due, Told, Webhooks
 _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.05  # between two looks, however much happens
 _AT_ONCE = 16
+_EACH = 4  # of those, to the endpoints of one tenant
 _GRACE_SECONDS = 3.0  # for what is under way at the end
 _TIMEOUT_SECONDS = 15.0
 _LEASE_SECONDS = 60.0  # longer than any try takes
@@ -41,8 +42,14 @@ def delivering(context: Context) -> Iterator[None]:
     One that is cut off is sent again, by any front end.
     """
     settings = context.settings
-    client = GuardedClient(settings.networks, allow_http=settings.allow_http_urls)
-    sender = Sender(context.scheduler.webhooks, context.scheduler.wakeup, client, partial(payload, settings.public_url))
+    lookups = Lookups()
+
+    def client_for(tenant: str) -> GuardedClient:
+        resolve = partial(lookups.look_up, tenant=tenant)
+        return GuardedClient(settings.networks, allow_http=settings.allow_http_urls, resolve=resolve)
+
+    scheduler = context.scheduler
+    sender = Sender(scheduler.webhooks, scheduler.wakeup, client_for, Payloads(settings.public_url))
     sender.start()
     try:
         yield
@@ -51,17 +58,21 @@ def delivering(context: Context) -> Iterator[None]:
 
 
 class Sender:
-    """What `delivering` runs."""
+    """What `delivering` runs; `client_for` gives what sends for a tenant."""
 
     def __init__(
-        self, webhooks: Webhooks, wakeup: Wakeup, client: GuardedClient, payload: Callable[[Told], str]
+        self,
+        webhooks: Webhooks,
+        wakeup: Wakeup,
+        client_for: Callable[[str], GuardedClient],
+        payload: Callable[[Told], str],
     ) -> None:
         self._webhooks = webhooks
         self._wakeup = wakeup
-        self._client = client
+        self._client_for = client_for
         self._payload = payload
         self._stopping = threading.Event()
-        self._sending: dict[str, threading.Thread] = {}  # by endpoint
+        self._sending: dict[str, tuple[Due, threading.Thread]] = {}  # by endpoint
 
     def start(self) -> None:
         """Begin."""
@@ -75,7 +86,7 @@ class Sender:
         self._stopping.set()
         self._listener.wake()
         self._thread.join()
-        for thread in list(self._sending.values()):
+        for _, thread in list(self._sending.values()):
             thread.join(max(0.0, until - time.monotonic()))
         self._listener.close()
 
@@ -92,17 +103,24 @@ class Sender:
     def _take(self) -> None:
         """Begin to send what is due, as far as there is room."""
         while not self._stopping.is_set() and (room := _AT_ONCE - len(self._sending)) > 0:
-            taken = self._webhooks.claim_due(room, _LEASE_SECONDS, list(self._sending))
+            busy = {endpoint: due.tenant for endpoint, (due, _) in list(self._sending.items())}
+            taken = self._webhooks.claim_due(room, _LEASE_SECONDS, busy, _EACH)
             if not taken:
                 return
             for due in taken:
                 thread = threading.Thread(target=self._send, args=(due,), name="webhook", daemon=True)
-                self._sending[due.endpoint_id] = thread
-                thread.start()
+                self._sending[due.endpoint_id] = due, thread
+                try:
+                    thread.start()
+                except BaseException:
+                    del self._sending[due.endpoint_id]
+                    raise
 
     def _send(self, due: Due) -> None:
         try:
             self._try(due)
+        except NoRoom as error:  # no try of the receiver's: it is due again when the lease is over
+            log.warning("webhook not sent yet", delivery_id=due.delivery_id, problem=str(error))
         except Exception:  # what came of it is not recorded, so it is sent again
             log.exception("cannot record a try at a webhook", delivery_id=due.delivery_id)
         finally:
@@ -134,7 +152,7 @@ class Sender:
         body = due.payload.encode()
         signed = signed_headers(due.secrets, due.delivery_id, int(time.time()), body)
         try:
-            answer = self._client.post(
+            answer = self._client_for(due.tenant).post(
                 due.url,
                 headers={"Content-Type": "application/json", **signed},
                 content=body,
@@ -145,19 +163,37 @@ class Sender:
             return None, f"the URL {refused}"
         except FetchFailed as failed:
             return None, str(failed)
+        except NoRoom:
+            raise
         except Exception:  # or it would be due again and again
             log.exception("a webhook could not be sent", delivery_id=due.delivery_id)
             return None, "the request could not be made"
         return answer, _problem(answer.status)
 
 
-def payload(public_url: str | None, told: Told) -> str:
-    """Return what is sent: a `WebhookPayload`, whose URLs begin with `public_url`, or are paths where that is None."""
-    job = f"{(public_url or '').rstrip('/')}/v1/jobs/{told.job_id}"
+class Payloads:
+    """Makes what is sent, and warns once where that lacks URLs; without a `public_url` there are none."""
+
+    def __init__(self, public_url: str | None) -> None:
+        self._base = None if public_url is None else public_url.rstrip("/")
+        self._warned = False
+
+    def __call__(self, told: Told) -> str:
+        """Return a `WebhookPayload` as JSON."""
+        if told.has_video and self._base is None and not self._warned:
+            self._warned = True
+            log.warning("webhooks have no URLs of videos: the setting public_url says what they begin with")
+        return payload(self._base, told)
+
+
+def payload(base: str | None, told: Told) -> str:
+    """Return what is sent: a `WebhookPayload`, whose URLs begin with `base`, or are null where that is None."""
+
+    def url(name: str) -> str | None:
+        return None if base is None else f"{base}/v1/jobs/{told.job_id}/{name}"
+
     video = api.WebhookVideo(
-        url=f"{job}/video",
-        thumbnail_url=f"{job}/thumbnail",
-        preview_url=f"{job}/preview" if told.has_preview else None,
+        url=url("video"), thumbnail_url=url("thumbnail"), preview_url=url("preview") if told.has_preview else None
     )
     return api.WebhookPayload.model_validate(
         {

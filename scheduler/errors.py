@@ -9,7 +9,7 @@ SchedulerError
 │   ├── InvalidState         the job or GPU is not in a state that allows this
 │   └── EventsExpired        events that the reader has not seen are kept no longer (carries `first`)
 ├── Unavailable          the same request may succeed later
-│   ├── QueueFull            carries `retry_after_seconds`
+│   ├── QueueFull            carries `retry_after_seconds` and `limit`
 │   │   └── TenantQueueFull      as many of the tenant's own jobs wait as may
 │   ├── NoModel              no worker has registered a model yet
 │   └── StorageFull          the disk or database has no room left
@@ -66,11 +66,12 @@ class Unavailable(SchedulerError):
 
 
 class QueueFull(Unavailable):
-    """The queue holds as many jobs as it may; `retry_after_seconds` is when one should have been started."""
+    """The queue holds `limit` jobs, as many as it may; `retry_after_seconds` is when one should have been started."""
 
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
+    def __init__(self, message: str, retry_after_seconds: float, limit: int) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.limit = limit
 
 
 class TenantQueueFull(QueueFull):

@@ -3,8 +3,10 @@
 Nothing here is remembered from one look to the next: a cause that is gone is not told, and holds nothing off.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -323,7 +325,7 @@ def _not_now(job: Waiting, fitting: Sequence[Gpu], moment: Moment) -> WaitReason
         )
     return WaitReason(
         Blocker.NOT_BEFORE,
-        f"not before {seconds:.1f} s from now, as asked for",
+        f"not before {_time(job.not_before)}, as asked for",
         "that time has come",
         {"until_at": job.not_before},
     )
@@ -447,6 +449,11 @@ def _ahead(standing: Standing) -> str:
 
 def _in(seconds: float) -> str:
     return f"{seconds:.0f} s from now" if seconds >= 1 else "now"
+
+
+def _time(seconds: float) -> str:
+    """A time as RFC 3339 has it, to the second, and rather a later one."""
+    return datetime.fromtimestamp(math.ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _ids(seats: Sequence[_Seat]) -> list[str]:

@@ -299,8 +299,9 @@ def _carry(plans: dict[str, tuple[_Point, ...]], plan: str, shape: Shape, size: 
     if found is None:
         return None
     points = plans[found]
-    alike = [point for point in points if _kinship(point.known.shape, shape) == 0.0] or points
-    nearest = min(alike, key=lambda point: abs(point.size - size))
+    # Not always of the shape's own preset: a far smaller shape of that tells less than its size under another one.
+    nearest = min(points, key=lambda point: _distance(point.known.shape, shape, point.size - size))
+    alike = [point for point in points if _kinship(point.known.shape, nearest.known.shape) == 0.0]
     below = max((point for point in alike if point.size <= size), key=lambda point: point.size, default=nearest)
     above = min((point for point in alike if point.size >= size), key=lambda point: point.size, default=nearest)
     between = (size - below.size) / (above.size - below.size) if above.size > below.size else 0.0

@@ -112,9 +112,12 @@ def check_text(field: str, text: str, *, required: bool = False, max_chars: int 
         raise InvalidParameter(field, "must be valid Unicode text")
 
 
+PRIORITIES = Range(PRIORITY_MIN, PRIORITY_MAX)
+
+
 def check_priority(priority: float) -> None:
     """Raise `InvalidParameter` unless `priority` is inside its range."""
-    Range(PRIORITY_MIN, PRIORITY_MAX).check("priority", priority)
+    PRIORITIES.check("priority", priority)
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ _COUNT_SECONDS = 1.0  # how long a count of the queue may be relied on
 _COUNT_SHARE = 8  # and for how much of the room it found: one in so many
 _COUNT_PAUSE = 20.0  # what a refusal needs to know is not counted again before so many times as long as it took
 
-_SAMPLE = 100  # queued jobs whose mean time tells when to come again
+_SAMPLE = 100  # jobs whose mean time tells when to come again
 _LATEST_SECONDS = 600.0  # however long the backlog is, things may change: nobody is sent away for longer
 
 _WHOLE = None  # the bound that is nobody's own
@@ -65,8 +65,8 @@ class Admission:
                 after = self._rooms[bound].retry_after(partial(self._backlog.seconds, bound))
                 limit = self._bounds[bound]
                 if bound is _WHOLE:
-                    return QueueFull(f"the queue is full: {limit} jobs are waiting", after)
-                return TenantQueueFull(f"{limit} jobs of tenant {tenant} are waiting, which is as many as may", after)
+                    return QueueFull(f"the queue is full: {_jobs(limit)} waiting", after, limit)
+                return TenantQueueFull(_at_limit(tenant, limit), after, limit)
         return None
 
     def admit(self, tenant: str) -> None:
@@ -91,16 +91,20 @@ class Backlog:
         """Return after how many seconds one of those that wait, or one of the tenant's, should have been started.
 
         Each of the workers starts a job in the mean time of a job; a tenant has as many of the starts as it has of the
-        queue, and never more at once than may run.
+        jobs that are due, and never more at once than may run. Where all are put off, it is when the first is due.
         """
+        most = None if tenant is _WHOLE else self._limits[tenant].max_running
+        if most == 0:
+            return _LATEST_SECONDS
+        due = self._counter.due(self._bounds[tenant], tenant)
+        if due == 0:
+            first = self._counter.seconds_to_first(tenant)
+            return _LATEST_SECONDS if first is None else min(_LATEST_SECONDS, first)
         workers: float = max(1, _workers(self._fleet))
         if tenant is not _WHOLE:
-            whole = self._counter.queued(self._bounds[_WHOLE])
-            most = self._limits[tenant].max_running
-            workers *= self._counter.queued(self._bounds[tenant], tenant) / max(1, whole)
+            workers *= due / max(1, self._counter.due(self._bounds[_WHOLE]))
             workers = min(workers, math.inf if most is None else most)
-        mean = self._counter.mean_seconds(_SAMPLE)
-        return min(_LATEST_SECONDS, mean / workers) if workers else _LATEST_SECONDS
+        return min(_LATEST_SECONDS, self._counter.mean_seconds(_SAMPLE, tenant) / workers)
 
 
 class _Room:
@@ -142,6 +146,16 @@ class _Room:
             counted = time.monotonic()
             self._retry_after_until = counted + _COUNT_PAUSE * (counted - started)
         return self._retry_after
+
+
+def _at_limit(tenant: str, limit: int) -> str:
+    if limit == 0:
+        return f"tenant {tenant} may have no jobs waiting"
+    return f"{_jobs(limit)} waiting, as many as tenant {tenant} may have"
+
+
+def _jobs(number: int) -> str:
+    return "1 job is" if number == 1 else f"{number} jobs are"
 
 
 def _workers(fleet: Fleet) -> int:

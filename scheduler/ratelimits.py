@@ -46,7 +46,7 @@ _LOOK = Statement("SELECT arrival_at, {now} AS now FROM rate_buckets WHERE id = 
 class Decision:
     """Whether a request may pass, and what is left: `remaining` more may now, all again in `reset_seconds`.
 
-    `retry_after_seconds` is when the next may, and 0 where this one may. What others have taken since this process last
+    `retry_after_seconds` is when the next may, and 0 while more may now. What others have taken since this process last
     asked the database is not counted in what is left.
     """
 
@@ -163,9 +163,10 @@ class _Held:
         """Return the decision on a request, now that it has been taken."""
         interval, filling = self.rate.interval_seconds, max(0.0, self._arrival_at - now)
         there = math.floor((self.rate.window_seconds - filling) / interval + _ROUNDING)
+        remaining = min(self.rate.per_minute, self._count + max(0, there)) if allowed else 0
         return Decision(
             allowed=allowed,
-            remaining=min(self.rate.per_minute, self._count + max(0, there)),
-            retry_after_seconds=0.0 if allowed else max(0.0, filling + interval - self.rate.window_seconds),
+            remaining=remaining,
+            retry_after_seconds=0.0 if remaining else max(0.0, filling + interval - self.rate.window_seconds),
             reset_seconds=filling,
         )

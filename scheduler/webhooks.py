@@ -12,7 +12,7 @@ Secrets are stored as they are, not as digests: whoever signs must have them.
 import base64
 import random
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -77,6 +77,7 @@ class Due:
 
     delivery_id: str
     endpoint_id: str
+    tenant: str
     url: str
     payload: str
     secrets: tuple[str, ...] = field(repr=False)
@@ -183,20 +184,27 @@ class Webhooks:
             store.move_cursor(conn, until)
         return len(wanted)
 
-    def claim_due(self, limit: int, lease_seconds: float, busy: Collection[str] = ()) -> list[Due]:
+    def claim_due(
+        self, limit: int, lease_seconds: float, busy: Mapping[str, str] | None = None, each: int | None = None
+    ) -> list[Due]:
         """Take up to `limit` deliveries that are due, of each endpoint at most one, of those in `busy` none.
+
+        `busy` has the endpoints that are being sent to, with their tenants; no tenant gets more than `each`, those
+        included. Endpoints that nothing has failed for come first.
 
         They are this caller's for `lease_seconds`, in which it calls `delivered` or `failed`; then they are due again.
         There may be more to take, unless none is returned.
         """
+        busy = busy or {}
+        each = limit if each is None else each
         with self._database.read() as conn:
-            if not store.any_due(conn, self._database.now(conn), busy):
+            if not store.any_due(conn, self._database.now(conn), busy, each):
                 return []
         with self._database.write() as conn:
             now = self._database.now(conn)
-            taken = store.take_due(conn, now, now + lease_seconds, busy, limit)
+            taken = store.take_due(conn, now, now + lease_seconds, busy, each, limit)
             keys = {tenant: self._secrets(conn, tenant, now) for tenant in sorted({row.tenant for row, _ in taken})}
-        return [Due(row.id, to.id, to.url, row.payload, keys[row.tenant]) for row, to in taken]
+        return [Due(row.id, to.id, row.tenant, to.url, row.payload, keys[row.tenant]) for row, to in taken]
 
     def delivered(self, delivery_id: str, seconds: float, status: int) -> None:
         """Record a try that has succeeded; it took `seconds`, and the answer was `status`."""
@@ -264,7 +272,7 @@ class Webhooks:
         wait = max(wait, min(asked_seconds, _LONGEST_WAIT_SECONDS))
         store.change_delivery(conn, delivery.id, next_at=now + wait if endpoint.disabled_at is None else None)
 
-    def redeliver(self, delivery_id: str, tenant: str | None) -> Delivery:
+    def redeliver(self, delivery_id: str, tenant: str | None, actor: str) -> Delivery:
         """Have a delivery tried at once, whatever has become of it; if that fails, it goes on where it had got to.
 
         Raises `NotFound`, or `InvalidState` while its endpoint is disabled.
@@ -278,6 +286,10 @@ class Webhooks:
                 raise InvalidState(f"endpoint {endpoint.id} is disabled: enable it first")
             now = self._database.now(conn)
             store.change_delivery(conn, delivery_id, next_at=now, delivered_at=None, given_up_at=None)
+            data = {"delivery": delivery_id, "url": endpoint.url}
+            eventlog.append(
+                conn, "webhook.redelivered", endpoint.id, now, tenant=endpoint.tenant, actor=actor, data=data
+            )
             return _found(conn, delivery_id, tenant)
 
     def enable(self, endpoint_id: str, tenant: str | None, actor: str) -> Endpoint:

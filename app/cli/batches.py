@@ -23,7 +23,7 @@ from app.cli.session import errors_end
 from app.cli.wording import fraction, problem
 
 if TYPE_CHECKING:
-    from app.client import AsyncClient, Job
+    from app.client import ApiError, AsyncClient, Job
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 _WATCHED = 32  # jobs that are followed at a time; those before them in the queue end first
@@ -165,7 +165,7 @@ class _Run:
         except AccessDenied:
             raise
         except ApiError as error:
-            self._fail(item, str(error), job=job, error=error.problem)
+            self._fail(item, self._refusal(error), job=job, error=error.problem)
         except (DownloadCorrupt, OSError) as error:
             self._fail(item, str(error), job=job)
 
@@ -184,6 +184,14 @@ class _Run:
                 pause = _PAUSE_SECONDS if asked is None else asked
                 self._show(self._done(), f"{self._counts()}; the server asks to wait {pause:.0f} s: {error.detail}")
                 await asyncio.sleep(pause)
+
+    def _refusal(self, error: "ApiError") -> str:
+        if error.code != "idempotency_key_reused":
+            return str(error)
+        return (
+            f"batch {self._batch.name} has this file already, with another prompt, image or settings; "
+            "to make both videos, use another --batch"
+        )
 
     def _moved(self, item: Item, done: float) -> None:
         self._fractions[item.key] = done

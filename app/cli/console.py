@@ -18,7 +18,7 @@ EXIT_CODES = (
     "3 the server cannot be reached; 130 interrupted."
 )
 
-_UNLIMITED_COLUMNS = 500  # into a pipe nothing is cut off
+UNLIMITED_COLUMNS = 500  # into a pipe nothing is cut off
 
 
 def say(line: str) -> None:
@@ -47,7 +47,7 @@ def console(stream: TextIO) -> "Console":
     from rich.console import Console
 
     terminal = is_terminal(stream)
-    width = None if terminal or "COLUMNS" in os.environ else _UNLIMITED_COLUMNS
+    width = None if terminal or "COLUMNS" in os.environ else UNLIMITED_COLUMNS
     return Console(file=stream, force_terminal=terminal, width=width, highlight=False, markup=False, emoji=False)
 
 

@@ -17,3 +17,10 @@ def seconds(text: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{text!r} is no duration: say 90s, 5m, 2h or 1d")
     return value
+
+
+def with_unit(text: str) -> float:
+    """Return a duration in seconds as `seconds` does, of a text that must name its unit."""
+    if text[-1:].isdigit():
+        raise typer.BadParameter(f"{text!r} has no unit: say {text}s, {text}m, {text}h or {text}d")
+    return seconds(text)

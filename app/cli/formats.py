@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_LONG = 2 * _DAY  # from when on durations are told in days
 
 
 def size(number_of_bytes: float) -> str:
@@ -14,13 +15,15 @@ def size(number_of_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as `4.2 s`, `3m 05s` or `2h 07m`."""
+    """Return seconds as `4.2 s`, `3m 05s`, `2h 07m` or `8d 12h`."""
     if seconds < _MINUTE:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < _HOUR:
         return f"{whole // _MINUTE}m {whole % _MINUTE:02d}s"
-    return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE:02d}m"
+    if whole < _LONG:
+        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE:02d}m"
+    return f"{whole // _DAY}d {whole % _DAY // _HOUR:02d}h"
 
 
 def age(created_at: str, now: datetime | None = None) -> str:
@@ -30,6 +33,11 @@ def age(created_at: str, now: datetime | None = None) -> str:
         if seconds >= factor:
             return f"{seconds // factor:.0f}{unit}"
     return f"{seconds:.0f}s"
+
+
+def whole_second(time: str) -> str:
+    """Return an RFC 3339 time without its fraction of a second: `2026-11-30T00:00:00Z`."""
+    return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def energy(joules: float) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from app.cli.console import FAILED, print_json, say
 from app.cli.following import follow, interruptible
-from app.cli.options import JobId, Settings
+from app.cli.options import JobId, Priority, Settings
 from app.cli.parameters import parse
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_estimate, show_job, show_jobs
@@ -146,7 +146,7 @@ def estimate(
     settings: Settings = None,
     model: Annotated[str | None, typer.Option(help="One of the models that workers serve.")] = None,
     preset: Annotated[str | None, typer.Option(help="One of the model's presets, such as fast.")] = None,
-    priority: Annotated[float | None, typer.Option(help="Multiplies the job's weight in the queue.")] = None,
+    priority: Priority = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,

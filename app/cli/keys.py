@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.console import EXIT_CODES, USAGE, clean, console, fail, optional, print_json, say
-from app.cli.durations import seconds
-from app.cli.formats import age
+from app.cli.durations import with_unit
+from app.cli.formats import age, whole_second
 from app.cli.store import ACTOR, WHERE, AsJson, Data, store
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _WHAT = "Make, list and revoke API keys."
 commands = typer.Typer(help=f"{_WHAT} {WHERE}", short_help=_WHAT, no_args_is_help=True, epilog=EXIT_CODES)
 
 _SCOPES = ("submit", "read")
+_DAY_SECONDS = 86_400.0
 
 
 @commands.command(epilog=EXIT_CODES)
@@ -34,7 +35,7 @@ def create(
         ),
     ] = None,
     expires: Annotated[
-        float | None, typer.Option(parser=seconds, metavar="DURATION", help="How long it works, such as 12h or 90d.")
+        float | None, typer.Option(parser=with_unit, metavar="DURATION", help="How long it works, such as 12h or 90d.")
     ] = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -53,6 +54,7 @@ def create(
         print_json({**_shown(key), "secret": secret})
     else:
         say(f"{key.id} of tenant {key.tenant}, for: {', '.join(sorted(key.scopes))}")
+        say(f"It works {optional(_shown(key)['expires_at'], lambda at: f'until {whole_second(at)}', 'until revoked')}.")
         say("Keep the secret: it cannot be shown again.")
         typer.echo(secret)
 
@@ -132,4 +134,7 @@ def _state(key: "Key", shown: dict[str, Any]) -> str:
         return "revoked"
     if not key.works_at(time.time()):
         return "expired"
-    return optional(shown["expires_at"], lambda at: f"until {at.partition('T')[0]}", "works")
+    if key.expires_at is None:
+        return "works"
+    until = whole_second(shown["expires_at"])
+    return f"until {until if key.expires_at - time.time() < _DAY_SECONDS else until.partition('T')[0]}"

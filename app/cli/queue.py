@@ -1,6 +1,5 @@
 """The operator's commands for the queue: queue, prioritize, preempt."""
 
-import math
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +9,7 @@ import typer
 
 from app.cli.console import clean, console, optional, print_json
 from app.cli.formats import age, duration, size
-from app.cli.options import JobId
+from app.cli.options import JobId, number
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 from app.cli.wording import line
@@ -56,14 +55,14 @@ def queue(
 
 def prioritize(
     job_id: JobId,
-    priority: Annotated[float, typer.Argument(metavar="PRIORITY", help="Multiplies the job's weight in the queue.")],
+    priority: Annotated[
+        float, typer.Argument(parser=number, metavar="PRIORITY", help="Multiplies the job's weight in the queue.")
+    ],
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a queued job another priority."""
-    if not math.isfinite(priority):
-        raise typer.BadParameter("must be a number", param_hint="PRIORITY")
     with session(url, api_key, as_json=as_json) as client:
         job = client.prioritize(job_id, priority)
         if as_json:

@@ -1,5 +1,6 @@
 """What the commands that use the database itself share: the settings, the store, and how their errors end them."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ WHERE = (
     "This works on the database itself, not through a server: run it where the service's settings are "
     "(REELQ_DATA_DIR, REELQ_DATABASE_URL, REELQ_CONFIG or reelq.toml)."
 )
+
+_SHOULD = re.compile(r"^(Input|String|URL|Path) should ")
 
 
 @contextmanager
@@ -68,5 +71,16 @@ def _complaints(error: "ValidationError") -> list[str]:
         if one["type"] == "extra_forbidden":
             lines.append(f"{name} is not a setting")
         else:
-            lines.append(f"setting {name} (REELQ_{name.upper()}): {one['msg']}")
+            lines.append(f"setting {name} (REELQ_{name.upper()}) {_words(one['msg'])}")
     return lines
+
+
+def _words(message: str) -> str:
+    """What pydantic says of a value, as a person would: `must be a number`."""
+    told = message.removeprefix("Value error, ").partition(", unable to ")[0]
+    told = (
+        _SHOULD.sub("must ", told)
+        .replace("a valid integer", "a whole number")
+        .replace("a valid boolean", "true or false")
+    )
+    return told.replace("must be a valid ", "must be a ", 1)

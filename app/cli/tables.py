@@ -4,27 +4,30 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.cli.console import clean, console, optional
+from app.cli.console import UNLIMITED_COLUMNS, clean, console, optional
 from app.cli.formats import age, duration, energy, money, percent, size
 from app.cli.wording import fraction, headline, note, outlook, place, quote, steps
 
-_COLUMNS = ("id", "status", "progress", "model", "video", "age")
-_SHORTEST = {"model": 8, "progress": 13}  # what may be cut off, in this order; a part of an id or a size is of no use
+_COLUMNS = ("id", "tenant", "status", "progress", "model", "video", "age", "prompt")
+_TELLING = ("tenant", "model")  # shown where there is more than one
+_SHORTEST = {"prompt": 8, "model": 8, "tenant": 8, "progress": 13}  # what is cut off, in this order; no ids, no sizes
+_SPARED = ("prompt", "video")  # left out, in this order, where there is no room even so
 
 
 def show_jobs(jobs: Iterable[Mapping[str, Any]]) -> None:
     """Print one line for each job."""
-    from rich.table import Table
+    from rich.cells import cell_len
 
+    rows = [{name: clean(cell) for name, cell in _cells(job).items()} for job in jobs]
+    names = [name for name in _COLUMNS if name not in _TELLING or len({row[name] for row in rows}) > 1]
+    columns = {name: [name, *(row[name] for row in rows)] for name in names}
     out = console(sys.stdout)
-    rows = [[clean(cell) for cell in _cells(job)] for job in jobs]
-    _shorten(rows, out.width)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, no_wrap=True, justify="right" if name == "age" else "left")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+    if out.width < UNLIMITED_COLUMNS:
+        _shorten(columns, out.width)
+    widths = {name: max(map(cell_len, cells)) for name, cells in columns.items()}
+    for index in range(len(rows) + 1):
+        cells = [_padded(cells[index], widths[name], name) for name, cells in columns.items()]
+        out.print(" ".join(cells).rstrip(), style=None if index else "bold", soft_wrap=True)
 
 
 def show_job(job: Mapping[str, Any]) -> None:
@@ -89,7 +92,7 @@ def show_account(account: Mapping[str, Any]) -> None:
             "submits": f"{_limit(limits['submits_per_minute'])} a minute",
             "requests": f"{_limit(limits['requests_per_minute'])} a minute",
             "priority": f"up to {_limit(limits['max_priority'])}",
-            "share": optional(limits["share"], lambda share: f"{share:g}", ""),
+            "share": optional(limits["share"], lambda share: f"{share:g}", "none: its jobs stand in line as they came"),
         }
     )
 
@@ -104,19 +107,43 @@ def show_rows(rows: Mapping[str, Any]) -> None:
             out.print(f"{'' if index else name:<{width}}  {clean(part)}".rstrip(), soft_wrap=True)
 
 
-def _cells(job: Mapping[str, Any]) -> list[str]:
+def _cells(job: Mapping[str, Any]) -> dict[str, str]:
     params = job["params"]
-    video = f"{params['num_frames']} {params['width']}x{params['height']}"
-    return [job["id"], job["status"], _progress(job), job["model"], video, age(job["created_at"])]
+    return {
+        "id": job["id"],
+        "tenant": job.get("tenant", ""),  # unknown to front ends older than this command
+        "status": job["status"],
+        "progress": _progress(job),
+        "model": job["model"],
+        "video": f"{params['num_frames']} {params['width']}x{params['height']}",
+        "age": age(job["created_at"]),
+        "prompt": job["prompt"],
+    }
 
 
-def _shorten(rows: list[list[str]], columns: int) -> None:
-    for column, shortest in _SHORTEST.items():
-        index = _COLUMNS.index(column)
-        widths = [max(map(len, cells)) for cells in zip(_COLUMNS, *rows, strict=True)]
-        room = max(shortest, columns - sum(widths) + widths[index] - (len(_COLUMNS) - 1))
-        for row in rows:
-            row[index] = row[index] if len(row[index]) <= room else f"{row[index][: room - 1]}…"
+def _shorten(columns: dict[str, list[str]], width: int) -> None:
+    """Cut cells off, and leave columns out, until a line is at most `width` wide as far as that can be."""
+    from rich.cells import cell_len, set_cell_size
+
+    for spared in (None, *_SPARED):
+        columns.pop(spared or "", None)
+        widths = {name: max(map(cell_len, cells)) for name, cells in columns.items()}
+        least = {name: min(_SHORTEST.get(name, widths[name]), widths[name]) for name in columns}
+        if sum(least.values()) + len(columns) - 1 <= width:
+            break
+    for name in (name for name in _SHORTEST if name in columns):
+        room = max(least[name], width - (len(columns) - 1) - sum(widths.values()) + widths[name])
+        columns[name] = [
+            cell if cell_len(cell) <= room else f"{set_cell_size(cell, room - 1)}…" for cell in columns[name]
+        ]
+        widths[name] = min(widths[name], room)
+
+
+def _padded(cell: str, width: int, name: str) -> str:
+    from rich.cells import cell_len
+
+    spaces = " " * (width - cell_len(cell))
+    return spaces + cell if name == "age" else cell + spaces
 
 
 def _video(params: Mapping[str, Any]) -> str:
@@ -159,8 +186,15 @@ def _progress(job: Mapping[str, Any]) -> str:
     if job["status"] == "running":
         return f"{headline(job)} {percent(fraction(job))}"
     if job["status"] == "queued":
-        return optional(job["queue"], lambda queue: f"#{place(queue)}", "")
+        return optional(job["queue"], _turn, "")
     return job["error"]["code"] if job["error"] else ""
+
+
+def _turn(queue: Mapping[str, Any]) -> str:
+    """The place in the line, or for a job that is put off, in what time it may start."""
+    if queue.get("wait", {}).get("code") == "not_before" and queue["eta_seconds"] is not None:
+        return f"in {duration(queue['eta_seconds'])}"
+    return f"#{place(queue)}"
 
 
 def _result(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from app.cli.console import FAILED, fail, print_json, say
 from app.cli.following import follow, interruptible
 from app.cli.formats import duration, size
-from app.cli.options import JobId, Settings
+from app.cli.options import JobId, Priority, Settings, whole_number
 from app.cli.parameters import pairs, parse
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
@@ -69,7 +69,7 @@ def submit(
         ),
     ] = None,
     settings: Settings = None,
-    priority: Annotated[float | None, typer.Option(help="Multiplies the job's weight in the queue.")] = None,
+    priority: Priority = None,
     model: Annotated[str | None, typer.Option(help="One of the models that workers serve.")] = None,
     preset: Annotated[str | None, typer.Option(help="One of the model's presets, such as fast.")] = None,
     not_before: Annotated[
@@ -79,7 +79,10 @@ def submit(
     deadline: Annotated[
         str | None, typer.Option(metavar="TIME", help="Fail unless it has ended by then; a time as above.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same video.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="NUMBER", help="The same seed gives the same video."),
+    ] = None,
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Words of yours that stay with the job; repeatable.")
     ] = None,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -12,7 +13,7 @@ from app.cli.formats import age
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 
-_WIDEST = 120
+_UNCUT = 10_000  # columns, more than any row has
 
 
 class Status(StrEnum):
@@ -128,13 +129,15 @@ def _show_deliveries(found: Iterable[Mapping[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("id", "status", "type", "job", "tries", "age"):
+    for name in ("id", "status", "type", "host", "job", "tries", "age"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("tries", "age") else "left")
     for one in found:
-        cells = (one["id"], one["status"], one["type"], one["job"], one["tries"], age(one["created_at"]))
+        host = urlsplit(one["url"]).netloc
+        cells = (one["id"], _status(one), one["type"], host, one["job"], one["tries"], age(one["created_at"]))
         table.add_row(*(clean(cell) for cell in cells))
     out = console(sys.stdout)
-    out.width = max(out.width, _WIDEST)  # ids are there to be copied: rather a broken line than a cut one
+    # Ids and hosts are there to be copied: rather a broken line than a cut one.
+    out.width = max(out.width, out.measure(table, options=out.options.update(max_width=_UNCUT)).maximum)
     out.print(table)
 
 
@@ -142,7 +145,7 @@ def _show_delivery(one: Mapping[str, Any]) -> None:
     show_rows(
         {
             "id": one["id"],
-            "status": one["status"],
+            "status": "held: its endpoint is disabled" if one.get("held") else one["status"],
             "type": one["type"],
             "job": one["job"],
             "url": one["url"],
@@ -151,6 +154,10 @@ def _show_delivery(one: Mapping[str, Any]) -> None:
             "tries": [_try(each) for each in one["log"]],
         }
     )
+
+
+def _status(one: Mapping[str, Any]) -> str:
+    return "held" if one.get("held") else str(one["status"])
 
 
 def _try(one: Mapping[str, Any]) -> str:

@@ -84,6 +84,8 @@ def quote(estimate: Mapping[str, Any]) -> dict[str, str]:
     for name, key in (("starts", "expected_start"), ("ends", "expected_finish")):
         if estimate.get(key):
             words[name] = _expected(estimate[key], now)
+        elif name == "starts" and estimate.get("wait_reason"):
+            words[name] = f"unknown: {estimate['wait_reason']}"
     if estimate.get("cost") is not None:
         words["cost"] = money(estimate["cost"])
     return words

@@ -68,9 +68,10 @@ def attempt(server: Server, once: Callable[[], Steps[T]], retry: Retry) -> Steps
         except (httpx.RequestError, ApiError) as error:
             delay = next(delays, None)
             pause = None if delay is None else wait_before_retry(error, delay)
-            if pause is None or server.clock() + pause > deadline:
+            left = deadline - server.clock()
+            if pause is None or left <= 0 or (pause > left and not retry.to_the_end):
                 raise _typed(server, error) from error
-        yield Sleep(pause)
+        yield Sleep(min(pause, left))
 
 
 def raise_for_problem(server: Server, answer: httpx.Response) -> None:

@@ -13,10 +13,14 @@ _LONGEST_DELAY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A bound on trying again: at most `attempts` tries, the last begun within `seconds`."""
+    """A bound on trying again: at most `attempts` tries, the last begun within `seconds`.
+
+    With `to_the_end` a pause that would go beyond is cut short: the last try is made when `seconds` are over.
+    """
 
     attempts: int = 4
     seconds: float = 30.0
+    to_the_end: bool = False
 
     def delays(self) -> Iterator[float]:
         """Yield the wait after each failed try but the last, in seconds: doubling, with jitter."""

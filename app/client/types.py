@@ -197,6 +197,8 @@ class Job(TypedDict):
     deadline: str | None
     retry_of: str | None
     webhook_url: str | None
+    webhook_events: list[str]
+    result_ttl_seconds: float | None
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -240,7 +242,7 @@ class DeliveryTry(TypedDict):
 
 
 class Delivery(TypedDict):
-    """Something that an endpoint is told; `payload` and `log` are not there in a list."""
+    """Something that an endpoint is told, `held` while that is disabled; `payload` and `log` are not there in a list."""
 
     id: str
     object: str
@@ -249,6 +251,7 @@ class Delivery(TypedDict):
     job: str
     type: str
     status: Literal["pending", "delivered", "failed"]
+    held: bool
     tries: int
     created_at: str
     next_try_at: str | None
@@ -316,6 +319,8 @@ class JobEstimate(TypedDict):
     position_exact: bool | None
     expected_start: Expected | None
     expected_finish: Expected | None
+    wait_reason: str | None
+    wait: Wait | None
     cost: float | None
     gpus: list[dict[str, Any]]
 

@@ -92,7 +92,7 @@ class _Following:
         seconds = min(A_RESTART.seconds, left)
         # Without a tag there is nothing to wait for: the answer is the job as it is.
         longest = min(_POLL_SECONDS, seconds) if wait and self._etag is not None else None
-        retry = Retry(A_RESTART.attempts, seconds)
+        retry = Retry(A_RESTART.attempts, seconds, to_the_end=True)
         try:
             return (yield from _poll(self._server, self._job_id, longest, self._etag, retry))
         except (ServerUnreachable, ApiError) as error:

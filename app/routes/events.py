@@ -9,12 +9,15 @@ from app import views
 from app.context import Shared
 from app.errors import RequestError
 from app.openapi import problems
+from app.queries import KnownParameters
 from scheduler.errors import EventsExpired
 
 router = APIRouter(prefix="/v1/admin/events", tags=["admin"])
 
 
-@router.get("", summary="List what happened, oldest first", responses=problems(410, 422, 503))
+@router.get(
+    "", summary="List what happened, oldest first", responses=problems(410, 422, 503), dependencies=[KnownParameters]
+)
 def list_events(
     context: Shared,
     after: Annotated[api.Integer, Query(ge=0, description="A position; 0: from the oldest event that is kept")] = 0,

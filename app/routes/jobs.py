@@ -12,6 +12,7 @@ from app.answers import answer, base_url
 from app.context import Shared
 from app.errors import RequestError
 from app.openapi import problems
+from app.queries import KnownParameters
 from app.retrying import retry
 from app.submission import check_key, folder_of, in_thread, respond
 from app.times import parse_time
@@ -23,7 +24,13 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 log = structlog.get_logger(__name__)
 
 
-@router.get("", summary="List jobs, newest first", response_model=api.Page[api.Job], responses=problems(403, 422, 503))
+@router.get(
+    "",
+    summary="List jobs, newest first",
+    response_model=api.Page[api.Job],
+    responses=problems(403, 422, 503),
+    dependencies=[KnownParameters],
+)
 def list_jobs(
     request: Request,
     context: Shared,
@@ -97,7 +104,8 @@ async def retry_job(
     def work() -> Response:
         return respond(request, context, retry(context, caller, visible(context, caller, job_id), idempotency_key))
 
-    return await in_thread(request, context, work)
+    with context.submissions.place(caller):
+        return await in_thread(request, context, work)
 
 
 @router.delete(

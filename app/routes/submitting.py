@@ -53,5 +53,5 @@ def _submit(request: Request, context: Context, caller: Principal, body: Body, i
         )
     whole = checked(lambda: api.JobRequest.model_validate(dict(body.fields)))
     asked = api.JobFields.model_validate(whole.model_dump(exclude={"image"}, exclude_unset=True))
-    source = source_of_text(whole.image, context.settings)
+    source = source_of_text(whole.image, context.settings, caller.tenant)
     return respond(request, context, submit(context, caller, asked, source, idempotency_key))

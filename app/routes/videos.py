@@ -10,10 +10,11 @@ from starlette.concurrency import run_in_threadpool
 
 from app import schemas as api
 from app import videos
-from app.access import Caller, visible
+from app.access import Caller, Principal, visible
 from app.context import Context, Shared
 from app.errors import RequestError
 from app.openapi import problems
+from app.queries import KnownParameters
 from app.routes import jobs, media
 from app.sources import FileSource, Source, source_of_text
 from app.submission import check_key, in_thread, submit
@@ -26,7 +27,7 @@ from scheduler.records import Job
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 log = structlog.get_logger(__name__)
 
-_IMAGE = "input_reference"
+_IMAGE = videos.IMAGE
 _POLL_AFTER = "openai-poll-after-ms"
 _DELETE_SECONDS = 5.0  # how long a delete waits for a running job to stop
 _AGAIN_SECONDS = 2
@@ -81,8 +82,9 @@ async def create_video(
         def create() -> Response:
             served = catalog.resolve(asked.model, context.scheduler.queue.models())
             fields = videos.job_fields(asked, catalog.architecture(served.architecture))
-            source = _source(context, body, reference)
-            submitted = submit(context, caller, fields, source, idempotency_key)
+            with videos.callers_words(videos.names(asked)):
+                source = _source(context, caller, body, reference)
+                submitted = submit(context, caller, fields, source, idempotency_key)
             log.info("job submitted", job_id=submitted.job.id, model=served.id, created=submitted.created)
             made = _answer(context, submitted.job)
             if not submitted.created:
@@ -92,7 +94,7 @@ async def create_video(
         return await in_thread(request, context, create)
 
 
-@router.get("", summary="List videos", responses=problems(422, 503))
+@router.get("", summary="List videos", responses=problems(422, 503), dependencies=[KnownParameters])
 def list_videos(
     context: Shared,
     caller: Caller,
@@ -207,10 +209,10 @@ def _read(body: Body) -> tuple[api.VideoFields, str | None]:
     return checked(lambda: api.VideoFields.model_validate(values)), reference
 
 
-def _source(context: Context, body: Body, reference: str | None) -> Source:
+def _source(context: Context, caller: Principal, body: Body, reference: str | None) -> Source:
     if body.file is not None:
         return FileSource(body.file, context.settings)
-    return source_of_text(reference or "", context.settings)
+    return source_of_text(reference or "", context.settings, caller.tenant)
 
 
 def _answer(context: Context, job: Job) -> Response:

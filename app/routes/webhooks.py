@@ -11,6 +11,7 @@ from app import schemas as api
 from app.access import Caller, Principal
 from app.context import Context, Shared
 from app.openapi import problems
+from app.queries import KnownParameters
 from app.views import time_text
 from scheduler.errors import InvalidParameter, NotFound
 from scheduler.ids import is_id
@@ -23,7 +24,9 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before")]
 
 
-@router.get("", summary="List the endpoints that webhooks go to", responses=problems(422, 503))
+@router.get(
+    "", summary="List the endpoints that webhooks go to", responses=problems(422, 503), dependencies=[KnownParameters]
+)
 def list_webhooks(
     context: Shared, caller: Caller, limit: Limit = 100, cursor: Cursor = None
 ) -> api.Page[api.WebhookEndpoint]:
@@ -48,7 +51,9 @@ def enable_webhook(endpoint_id: str, context: Shared, caller: Caller) -> api.Web
     return _endpoint(enabled)
 
 
-@router.get("/deliveries", summary="List deliveries, newest first", responses=problems(422, 503))
+@router.get(
+    "/deliveries", summary="List deliveries, newest first", responses=problems(422, 503), dependencies=[KnownParameters]
+)
 def list_webhook_deliveries(
     context: Shared,
     caller: Caller,
@@ -85,7 +90,8 @@ def redeliver_webhook(delivery_id: str, context: Shared, caller: Caller) -> api.
     If that fails, it is tried again as far as its tries are not used up. 409 while its endpoint is disabled.
     """
     _known("delivery", delivery_id)
-    context.scheduler.webhooks.redeliver(delivery_id, _tenant(caller))
+    context.scheduler.webhooks.redeliver(delivery_id, _tenant(caller), caller.actor)
+    log.info("webhook to be delivered again", delivery_id=delivery_id)
     return _detail(context, delivery_id, caller)
 
 
@@ -144,6 +150,7 @@ def _delivery(one: Delivery) -> api.WebhookDelivery:
         job=one.job_id,
         type=one.type,
         status=one.status,
+        held=one.status is DeliveryStatus.PENDING and one.next_at is None,
         tries=one.tries,
         created_at=time_text(one.created_at),
         next_try_at=_time(one.next_at),

@@ -31,6 +31,7 @@ from app.schemas.jobs import (
 )
 from app.schemas.models import (
     GpuEstimate,
+    ImageLimits,
     JobEstimate,
     LimitRange,
     Model,
@@ -83,6 +84,7 @@ __all__ = [
     "GpuReservation",
     "GpuWorker",
     "HoldRequest",
+    "ImageLimits",
     "Integer",
     "Job",
     "JobEstimate",

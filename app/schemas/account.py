@@ -18,7 +18,9 @@ class AccountKey(BaseModel):
 class AccountLimits(BaseModel):
     """What the tenant may do; null: it has no limit of its own."""
 
-    share: float | None = Field(description="Of the fleet, in relation to other tenants' shares")
+    share: float | None = Field(
+        description="Of the fleet, in relation to other tenants' shares; null: its jobs stand in line as they came"
+    )
     max_queued: int | None
     max_running: int | None
     max_priority: float | None

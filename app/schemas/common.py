@@ -1,20 +1,28 @@
 """What every body is made of."""
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 # Each model's own limits are narrower and are checked against it; these only keep numbers exact and finite.
 Integer = Annotated[int, Field(ge=-_EXACT, le=_EXACT)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Item = TypeVar("Item")
+_MAX_MEMBERS = 100  # far more than any body has; each unknown one would be an error of its own
 
 
 class Request(BaseModel):
     """A body that must say what it means: no unknown fields, no numbers in quotes."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_members(cls, values: Any) -> Any:
+        if isinstance(values, dict) and len(values) > _MAX_MEMBERS:
+            raise ValueError(f"must have at most {_MAX_MEMBERS} fields, not {len(values)}")
+        return values
 
 
 class OpenAIError(BaseModel):

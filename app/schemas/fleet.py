@@ -109,10 +109,11 @@ class Gpu(BaseModel):
 
 
 class Ready(BaseModel):
-    """The service can take jobs and run them."""
+    """The service takes jobs, and runs them unless the operator holds it back."""
 
     status: Literal["ready"] = "ready"
     workers: int = Field(description="Worker processes that are ready")
+    drained_gpus: int = Field(description="GPUs that the operator drains or has drained")
 
 
 class QueueClass(BaseModel):

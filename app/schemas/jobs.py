@@ -132,6 +132,10 @@ class Job(BaseModel):
     deadline: str | None = Field(description="A job that has not ended by then fails, as `deadline_exceeded`")
     retry_of: str | None = Field(description="The job that this one repeats")
     webhook_url: str | None = Field(description="Who is told what becomes of it")
+    webhook_events: list[str] = Field(description="What is told there; empty without a `webhook_url`")
+    result_ttl_seconds: float | None = Field(
+        description="How long its video is kept after its end, as it was submitted; null: as is the rule here"
+    )
     gpu: str | None
     resumed_from_step: int | None = Field(description="Where the last attempt went on from a checkpoint")
     checkpoint_step: int | None = Field(description="Where a next attempt would go on from")

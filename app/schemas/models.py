@@ -4,16 +4,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.schemas.jobs import Estimate, Expected
+from app.schemas.jobs import Estimate, Expected, Wait
 from scheduler.states import GpuState
 
 
 class LimitRange(BaseModel):
-    """An inclusive range; the value must be divisible by `multiple_of`."""
+    """An inclusive range; a value must be divisible by `multiple_of`, and need be no integer where that is null."""
 
     minimum: int | float
     maximum: int | float
-    multiple_of: int
+    multiple_of: int | None
+
+
+class ImageLimits(BaseModel):
+    """What is taken as an image; a side is width or height, in pixels."""
+
+    formats: list[str]
+    max_bytes: int
+    max_pixels: int = Field(description="Width times height")
+    min_side: int
+    max_side: int
 
 
 class PresetEstimate(BaseModel):
@@ -55,7 +65,9 @@ class Model(BaseModel):
     owned_by: str
     architecture: str
     random_weights: bool = Field(description="The output is noise: the model is there to try the service out")
-    limits: dict[str, LimitRange]
+    limits: dict[str, LimitRange] = Field(description="Of parameters, and of the priority")
+    image: ImageLimits
+    prompt_max_chars: int = Field(description="Of the prompt, and of the negative one")
     defaults: dict[str, Any]
     presets: list[Preset]
     held: str | None = Field(description="Why its jobs wait until it is released; null while they do not")
@@ -103,5 +115,7 @@ class JobEstimate(BaseModel):
     position_exact: bool | None = Field(description="Whether that was counted; places far back are estimated")
     expected_start: Expected | None = Field(description="If it were submitted now; null where nobody can tell")
     expected_finish: Expected | None
+    wait_reason: str | None = Field(description="What would hold it back then; null where it fits nowhere")
+    wait: Wait | None
     cost: float | None = Field(description="What its seconds cost; null where the service was not told a price")
     gpus: list[GpuEstimate]

@@ -1,9 +1,18 @@
 """What a caller sends: a job, or a question about one."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from app.schemas.common import Integer, Number, Request
-from scheduler.params import METADATA_MAX_CHARS, METADATA_MAX_KEYS, PRIORITY_MAX, PRIORITY_MIN, PROMPT_MAX_CHARS
+from scheduler.params import (
+    METADATA_MAX_CHARS,
+    METADATA_MAX_KEYS,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    PROMPT_MAX_CHARS,
+    SEED_MAX,
+)
 from scheduler.webhooks import EVENT_TYPES
 
 RESULT_TTL_MIN_SECONDS = 60
@@ -22,7 +31,9 @@ class Parameters(Request):
     num_inference_steps: Integer | None = None
     guidance_scale: Number | None = None
     target_fps: Integer | None = Field(None, description="Frames per second")
-    seed: Integer | None = Field(None, description="By default a random one, which the job then names")
+    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = Field(
+        None, description="By default a random one, which the job then names"
+    )
     preset: str | None = Field(
         None, description="`standard`, `fast` or `high`; GET /v1/models has them, with what they change and take"
     )

@@ -10,11 +10,15 @@ from scheduler.webhooks import DeliveryStatus
 
 
 class WebhookVideo(BaseModel):
-    """Where the files of a finished video are: paths, or URLs where the service knows its own."""
+    """Where the files of a finished video are.
 
-    url: str
-    thumbnail_url: str
-    preview_url: str | None
+    A service that was not told its `public_url` cannot say: all URLs are null then, and the files are those of the job
+    with this id, at the address where it was submitted.
+    """
+
+    url: str | None = Field(description="Whole; null where the service was not told its `public_url`")
+    thumbnail_url: str | None = Field(description="Whole, or null, as `url`")
+    preview_url: str | None = Field(description="Whole, or null, as `url`; null too where the job has no preview")
 
 
 class WebhookJob(BaseModel):
@@ -64,6 +68,7 @@ class WebhookDelivery(BaseModel):
     job: str
     type: str
     status: DeliveryStatus
+    held: bool = Field(description="Whether it is pending but not tried, because its endpoint is disabled")
     tries: int
     created_at: str
     next_try_at: str | None = Field(description="Null where none is to come, or while the endpoint is disabled")

@@ -169,7 +169,7 @@ def translated() -> Iterator[None]:
     except DBAPIError as error:
         line = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
         if any(message in line for message in _FULL_MESSAGES):
-            raise StorageFull(f"the database has no room left: {line}") from error
+            raise StorageFull("the database has no room left") from error
         # SQLite says a plain DatabaseError when the file is none, or damaged.
         unusable = isinstance(error, OperationalError) or type(error) is DatabaseError
         if unusable or error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _UNUSABLE_STATES:
@@ -208,7 +208,7 @@ def _sqlite_engine(url: URL) -> Engine:
         raise SqliteTooOld(
             f"SQLite {pysqlite3.sqlite_version} can corrupt a shared database; {need} or newer is needed"
         )
-    engine = create_engine(url, module=pysqlite3.dbapi2, pool_size=20, max_overflow=40)
+    engine = create_engine(url, module=pysqlite3.dbapi2, pool_size=20, max_overflow=40, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -231,7 +231,7 @@ def _sqlite_engine(url: URL) -> Engine:
 def _postgres_engine(url: URL, options: str) -> Engine:
     try:
         arguments = _POSTGRES_LIMITS | {"options": options}
-        engine = create_engine(url, pool_size=10, max_overflow=30, connect_args=arguments)
+        engine = create_engine(url, pool_size=10, max_overflow=30, connect_args=arguments, hide_parameters=True)
     except (ImportError, NoSuchModuleError):
         raise StoreUnreachable("PostgreSQL needs the driver: pip install 'reelq[postgres]'") from None
 

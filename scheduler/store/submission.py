@@ -29,10 +29,39 @@ _QUEUED_OF = (
         " (SELECT 1 FROM job_states WHERE tenant = :tenant AND status = 'queued' LIMIT :limit) counted"
     ),
 )
+# Two counts that look at indexes alone: a long queue is not read row by row.
+_DUE = (
+    Statement(
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM job_states WHERE status = 'queued' LIMIT :limit) counted)"
+        " - (SELECT count(*) FROM"
+        " (SELECT 1 FROM job_states WHERE status = 'queued' AND not_before > 0 LIMIT :limit) deferred) AS jobs"
+    ),
+)
+_DUE_OF = (
+    Statement(
+        "SELECT count(*) AS jobs FROM (SELECT 1 FROM job_states"
+        " WHERE tenant = :tenant AND status = 'queued' AND not_before = 0 LIMIT :limit) counted"
+    ),
+)
 _SECONDS = (
     Statement(
         "SELECT avg(est_seconds) AS seconds"
-        " FROM (SELECT est_seconds FROM job_states WHERE status = 'queued' LIMIT :limit) counted"
+        " FROM (SELECT est_seconds FROM job_states WHERE status = 'queued' AND not_before = 0 LIMIT :limit) counted"
+    ),
+)
+_SECONDS_OF = (
+    Statement(
+        "SELECT avg(est_seconds) AS seconds FROM (SELECT est_seconds FROM job_states"
+        " WHERE tenant = :tenant AND status = 'queued' AND not_before = 0 LIMIT :limit) counted"
+    ),
+)
+_FIRST = (
+    Statement("SELECT min(not_before) - {now} AS seconds FROM job_states WHERE status = 'queued' AND not_before > 0"),
+)
+_FIRST_OF = (
+    Statement(
+        "SELECT min(not_before) - {now} AS seconds FROM job_states"
+        " WHERE tenant = :tenant AND status = 'queued' AND not_before > 0"
     ),
 )
 # What a footprint and a room are made of, and nothing that changes every few seconds: then it is made once.
@@ -95,9 +124,22 @@ class Counter:
             return int(self.trip.row(_QUEUED, {"limit": limit}).jobs)
         return int(self.trip.row(_QUEUED_OF, {"limit": limit, "tenant": tenant}).jobs)
 
-    def mean_seconds(self, limit: int) -> float:
-        """Return the mean of the estimated seconds of up to `limit` queued jobs."""
-        return float(self.trip.row(_SECONDS, {"limit": limit}).seconds or 0.0)
+    def due(self, limit: int, tenant: str | None = None) -> int:
+        """Return how many queued jobs are not put off, of all or of one tenant, counting no further than `limit`."""
+        if tenant is None:
+            return int(self.trip.row(_DUE, {"limit": limit}).jobs)
+        return int(self.trip.row(_DUE_OF, {"limit": limit, "tenant": tenant}).jobs)
+
+    def mean_seconds(self, limit: int, tenant: str | None = None) -> float:
+        """Return the mean of the estimated seconds of up to `limit` jobs that `due` counts."""
+        if tenant is None:
+            return float(self.trip.row(_SECONDS, {"limit": limit}).seconds or 0.0)
+        return float(self.trip.row(_SECONDS_OF, {"limit": limit, "tenant": tenant}).seconds or 0.0)
+
+    def seconds_to_first(self, tenant: str | None = None) -> float | None:
+        """Return in how many seconds the first of the jobs that are put off is due; None if there are none."""
+        row = self.trip.row(_FIRST, {}) if tenant is None else self.trip.row(_FIRST_OF, {"tenant": tenant})
+        return None if row.seconds is None else max(0.0, float(row.seconds))
 
 
 def begin(trip: Trip, new: Sequence[NewJob], *, online_seconds: float, memory_seconds: float) -> tuple[float, Fleet]:

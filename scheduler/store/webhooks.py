@@ -4,6 +4,7 @@ Whoever changes an endpoint or a delivery of it locks the endpoint's row first; 
 tenants and URLs.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -87,22 +88,29 @@ def put(conn: Connection, deliveries: Sequence[Mapping[str, Any]]) -> None:
     conn.execute(insert(s.webhook_deliveries), [dict(one) for one in deliveries])
 
 
-def any_due(conn: Connection, now: float, busy: Collection[str]) -> bool:
+def any_due(conn: Connection, now: float, busy: Mapping[str, str], each: int) -> bool:
     """Return whether `take_due` would find something."""
-    return conn.execute(_due(now, busy).limit(1)).first() is not None
+    return conn.execute(_due(now, busy, each).limit(1)).first() is not None
 
 
 def take_due(
-    conn: Connection, now: float, until: float, busy: Collection[str], limit: int
+    conn: Connection, now: float, until: float, busy: Mapping[str, str], each: int, limit: int
 ) -> list[tuple[Row[Any], Row[Any]]]:
     """Push the time of deliveries that are due on to `until`; returns each with its endpoint.
 
-    The first of each endpoint that is not `busy`, among the first `limit` that are due.
+    The first of each endpoint, among the first `limit` that are due; those of endpoints that fail only if there are no
+    others. `busy` has the endpoints to be left out, with their tenants: no tenant gets more than `each` with them.
     """
-    due = _due(now, busy).order_by(_deliveries.next_at).limit(limit).with_for_update(skip_locked=True)
+    due = _due(now, busy, each).join(s.webhook_endpoints, _endpoints.id == _deliveries.endpoint_id)
+    due = due.order_by(_deliveries.next_at).limit(limit).with_for_update(of=s.webhook_deliveries, skip_locked=True)
+    fails = _endpoints.failing_since.is_not(None)
+    rows = conn.execute(due.where(~fails)).all() or conn.execute(due.where(fails)).all()
     first: dict[str, str] = {}
-    for row in conn.execute(due):
-        first.setdefault(row.endpoint_id, row.id)
+    of_tenant = Counter(busy.values())
+    for row in rows:
+        if row.endpoint_id not in first and of_tenant[row.tenant] < each:
+            first[row.endpoint_id] = row.id
+            of_tenant[row.tenant] += 1
     taken = update(s.webhook_deliveries).where(_deliveries.id.in_(first.values())).values(next_at=until)
     rows = conn.execute(taken.returning(*_deliveries)).all()
     urls = conn.execute(select(s.webhook_endpoints).where(_endpoints.id.in_(first)))
@@ -110,9 +118,10 @@ def take_due(
     return [(row, by_id[row.endpoint_id]) for row in rows]
 
 
-def _due(now: float, busy: Collection[str]) -> Select[Any]:
-    return select(_deliveries.id, _deliveries.endpoint_id).where(
-        _deliveries.next_at <= now, _deliveries.endpoint_id.not_in(busy)
+def _due(now: float, busy: Mapping[str, str], each: int) -> Select[Any]:
+    full = [tenant for tenant, count in Counter(busy.values()).items() if count >= each]
+    return select(_deliveries.id, _deliveries.endpoint_id, _deliveries.tenant).where(
+        _deliveries.next_at <= now, _deliveries.endpoint_id.not_in(list(busy)), _deliveries.tenant.not_in(full)
     )
 
 

@@ -80,6 +80,9 @@ def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int
         "error": {"code": "out_of_memory", "message": "3 attempts ran out of memory"} if status == "failed" else None,
         "video": video if status == "succeeded" else None,
         "not_before": None,
+        "webhook_url": None,
+        "webhook_events": [],
+        "result_ttl_seconds": None,
         "created_at": "2026-01-01T00:00:00.000000Z",
         "started_at": None if status == "queued" else "2026-01-01T00:00:01.000000Z",
         "finished_at": "2026-01-01T00:00:05.000000Z" if status in ("succeeded", "failed", "cancelled") else None,
@@ -171,7 +174,10 @@ def make_queue(**changes: Any) -> dict[str, Any]:
 
 
 def make_model(**changes: Any) -> dict[str, Any]:
-    """The real model, without its limits and defaults."""
+    """The real model, with a limit and some defaults; one preset has been measured."""
+    need = {"gpu_kind": "H100", "plan": "fp16", "seconds": 71.0, "vram_bytes": 9 * 2**30, "cost": None}
+    took = {"jobs": 12, "shape": "512x512x16", "steps": 50, "seconds_p50": 68.0, "vram_peak_bytes": 8 * 2**30}
+    steps = {"num_inference_steps": 50}
     return {
         "id": "ali-vilab/i2vgen-xl",
         "object": "model",
@@ -179,11 +185,23 @@ def make_model(**changes: Any) -> dict[str, Any]:
         "owned_by": "ali-vilab",
         "architecture": "i2vgen-xl",
         "random_weights": False,
-        "limits": {},
-        "defaults": {},
+        "limits": {"width": {"minimum": 256, "maximum": 1280, "multiple_of": 64}},
+        "defaults": {"width": 512, "guidance_scale": 9.0, "allow_int8": False, "seed": None},
         "presets": [
-            {"name": "standard", "description": "Every step in full."},
-            {"name": "fast", "description": "An approximation."},
+            {
+                "name": "standard",
+                "description": "Every step in full.",
+                "defaults": steps,
+                "estimate": need,
+                "measured": took,
+            },
+            {
+                "name": "fast",
+                "description": "An approximation.",
+                "defaults": steps,
+                "estimate": None,
+                "measured": None,
+            },
         ],
         "held": None,
         **changes,

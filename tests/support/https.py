@@ -45,12 +45,18 @@ class HttpsServer:
         return f"https://{host}:{self.port}{path}"
 
 
-def make_certificate(folder: Path, name: str = NAME) -> tuple[Path, Path]:
-    """Make a certificate for `name`, signed by itself, with openssl; returns its file and its key's."""
-    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+def make_certificate(folder: Path, name: str = NAME, *, days: int = 2) -> tuple[Path, Path]:
+    """Make a certificate for `name`, signed by itself, with openssl; returns its file and its key's.
+
+    It is good for so many days from now on; where they are less than none, it has expired.
+    """
+    certificate, key, request = (folder / f"{name}{suffix}" for suffix in (".pem", ".key", ".csr"))
+    ask = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    ask += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", key, "-out", request]
+    sign = ["openssl", "x509", "-req", "-in", request, "-signkey", key, "-copy_extensions", "copyall"]
+    sign += ["-days", str(days), "-out", certificate]
+    for command in (ask, sign):
+        subprocess.run(command, check=True, capture_output=True)
     return certificate, key
 
 

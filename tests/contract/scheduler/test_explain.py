@@ -234,7 +234,7 @@ def test_a_reservation_is_told_to_its_holder_and_to_whom_it_holds_back(scheduler
         (paused, "the queue is paused (moving racks)"),
         (draining, "GPU GPU-0 is draining (new fan)"),
         (faulted, "GPU GPU-0 is faulted (Xid 79)"),
-        (asked_for_later, "not before 5.0 s from now, as asked for"),
+        (asked_for_later, "not before 2027-01-15T08:00:05Z, as asked for"),
         (loading, f"no worker is ready for {MODEL.id}: GPU GPU-0 is loading it"),
         (gone, f"no worker is ready for {MODEL.id}: GPU GPU-0 has no worker for it"),
         (offline, f"no worker is ready for {MODEL.id}: GPU GPU-0 is offline"),

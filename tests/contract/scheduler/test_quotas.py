@@ -12,6 +12,7 @@ from scheduler.records import Job
 from scheduler.service import Scheduler
 from scheduler.store.submission import Counter
 from scheduler.submitting import Submitted
+from tests.support.databases import Clock
 from tests.support.fleet import new_job, register_gpu
 
 
@@ -59,7 +60,7 @@ def test_a_tenant_at_its_limit_is_refused_and_others_are_not(scheduler: Schedule
     for _ in range(2):
         submit(scheduler, "acme")
 
-    with pytest.raises(TenantQueueFull, match="2 jobs of tenant acme are waiting"):
+    with pytest.raises(TenantQueueFull, match="2 jobs are waiting, as many as tenant acme may have"):
         submit(scheduler, "acme")
     submit(scheduler, "other")
     gpu.must_claim()
@@ -79,6 +80,15 @@ def test_in_one_commit_each_tenant_has_its_own_room(scheduler: Scheduler) -> Non
     full = [owners[index] for index, kind in enumerate(kinds(answers)) if kind is TenantQueueFull]
     assert full == ["one", "two"]
     assert kinds(answers).count(Submitted) == 5
+
+
+def test_a_refusal_tells_the_limit_and_counts_in_words(scheduler: Scheduler) -> None:
+    register_gpu(scheduler)
+    limit(scheduler, "acme", max_queued=1)
+    submit(scheduler, "acme")
+    with pytest.raises(TenantQueueFull, match=r"^1 job is waiting, as many as tenant acme may have$") as refused:
+        submit(scheduler, "acme")
+    assert refused.value.limit == 1
 
 
 def test_a_refused_job_takes_no_place(scheduler: Scheduler) -> None:
@@ -166,6 +176,40 @@ class TestRetryAfter:
         limit(scheduler, "acme", max_queued=2, max_running=1)
         mean, _ = [submit(scheduler, "acme").footprint.seconds for _ in range(2)]
         assert self.refused(scheduler, "acme") == pytest.approx(mean)
+
+    def test_jobs_put_off_do_not_count(self, scheduler: Scheduler, clock: Clock) -> None:
+        register_gpu(scheduler, workers=2)
+        limit(scheduler, "acme", max_queued=2)
+        later, slow = clock.seconds + 3600.0, {"num_inference_steps": 500}
+        for tenant in ("acme", "a", "a", "a"):
+            scheduler.queue.submit(new_job(tenant=tenant, not_before=later, **slow))
+        mean, *_ = [submit(scheduler, tenant).footprint.seconds for tenant in ("acme", "a", "a", "a")]
+        assert self.refused(scheduler, "acme") == pytest.approx(mean / 2 * 4)
+        assert self.refused(scheduler, "b") == pytest.approx(mean / 2)
+
+    def test_a_tenants_time_is_that_of_its_own_jobs(self, scheduler: Scheduler) -> None:
+        register_gpu(scheduler)
+        limit(scheduler, "acme", max_queued=1)
+        scheduler.queue.submit(new_job(tenant="a", num_inference_steps=500))
+        mean = submit(scheduler, "acme").footprint.seconds
+        assert self.refused(scheduler, "acme") == pytest.approx(mean * 2)
+
+    @pytest.mark.parametrize(("seconds", "expected"), [(90.0, 90.0), (86_400.0, 600.0)])
+    def test_where_all_are_put_off_it_is_when_the_first_is_due(
+        self, scheduler: Scheduler, clock: Clock, seconds: float, expected: float
+    ) -> None:
+        register_gpu(scheduler)
+        limit(scheduler, "acme", max_queued=2)
+        for later in (seconds, seconds + 1000.0):
+            scheduler.queue.submit(new_job(tenant="acme", not_before=clock.seconds + later))
+        submit(scheduler, "a")
+        assert self.refused(scheduler, "acme") == pytest.approx(expected)
+
+    def test_a_queue_of_jobs_put_off(self, scheduler: Scheduler, clock: Clock) -> None:
+        register_gpu(scheduler)
+        for _ in range(8):
+            scheduler.queue.submit(new_job(not_before=clock.seconds + 30.0))
+        assert self.refused(scheduler, "a") == pytest.approx(30.0)
 
     def test_nobody_is_sent_away_for_ever(self, scheduler: Scheduler) -> None:
         register_gpu(scheduler)

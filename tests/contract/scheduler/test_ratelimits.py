@@ -72,7 +72,9 @@ def test_a_decision_tells_what_is_left(process: NewProcess, clock: Clock) -> Non
     first = limits.take("b", 3)
     assert (first.allowed, first.remaining, first.retry_after_seconds) == (True, 2, 0.0)
     assert first.reset_seconds == pytest.approx(20.0)
-    passed(limits, 3, "b")
+    assert limits.take("b", 3).retry_after_seconds == 0.0
+    last = limits.take("b", 3)
+    assert (last.allowed, last.remaining, last.retry_after_seconds) == (True, 0, pytest.approx(20.0))
     clock.advance(5.0)
     refused = limits.take("b", 3)
     assert (refused.allowed, refused.remaining) == (False, 0)

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy import text as sql
 
 from scheduler.errors import InvalidState, NotFound
 from scheduler.policy import Policy
@@ -59,9 +61,9 @@ def cancelled(scheduler: Scheduler, url: str | None = URL, **changes: Any) -> st
     return job_id
 
 
-def take(webhooks: Webhooks, busy: tuple[str, ...] = ()) -> list[Due]:
+def take(webhooks: Webhooks) -> list[Due]:
     webhooks.fan_out(text)
-    return webhooks.claim_due(100, LEASE, busy)
+    return webhooks.claim_due(100, LEASE)
 
 
 def take_one(webhooks: Webhooks) -> Due:
@@ -255,9 +257,39 @@ def test_of_each_endpoint_one_at_a_time(scheduler: Scheduler, webhooks: Webhooks
     webhooks.fan_out(text)
     slow = webhooks.claim_due(2, LEASE)
     assert [due.url for due in slow] == [URL]
-    (other,) = webhooks.claim_due(2, LEASE, busy=[slow[0].endpoint_id])
+    (other,) = webhooks.claim_due(2, LEASE, busy={slow[0].endpoint_id: "default"})
     assert other.url == OTHER_URL, "whatever waits for the slow one"
-    assert webhooks.claim_due(2, LEASE, busy=[slow[0].endpoint_id, other.endpoint_id]) == []
+    assert webhooks.claim_due(2, LEASE, busy=dict.fromkeys([slow[0].endpoint_id, other.endpoint_id], "default")) == []
+
+
+def test_of_each_tenant_a_few_at_a_time(scheduler: Scheduler, webhooks: Webhooks) -> None:
+    for index in range(12):
+        cancelled(scheduler, f"{URL}/{index}", tenant="mallory")
+    cancelled(scheduler, tenant="alice")
+    webhooks.fan_out(text)
+    busy: dict[str, str] = {}
+    taken: list[str] = []
+    while due := webhooks.claim_due(8, LEASE, busy, each=3):
+        taken += [one.tenant for one in due]
+        busy |= {one.endpoint_id: one.tenant for one in due}
+    assert sorted(taken) == ["alice", "mallory", "mallory", "mallory"]
+    busy.popitem()
+    busy.pop(next(endpoint for endpoint, tenant in busy.items() if tenant == "mallory"))
+    more = webhooks.claim_due(8, LEASE, busy, each=3)
+    assert [one.tenant for one in more] == ["mallory"] * (3 - list(busy.values()).count("mallory"))
+
+
+def test_endpoints_that_fail_get_what_is_left(scheduler: Scheduler, webhooks: Webhooks, clock: Clock) -> None:
+    for index in range(3):
+        cancelled(scheduler, f"{URL}/{index}", tenant="mallory")
+    for due in take(webhooks):
+        fail(webhooks, due)
+    clock.advance(HOUR)
+    cancelled(scheduler, tenant="alice")
+    webhooks.fan_out(text)
+    first = webhooks.claim_due(2, LEASE)
+    assert [one.tenant for one in first] == ["alice"], "though the others have been due for longer"
+    assert [one.tenant for one in webhooks.claim_due(2, LEASE)] == ["mallory", "mallory"]
 
 
 def test_front_ends_that_do_all_at_once_tell_everything_once(
@@ -294,7 +326,7 @@ def test_an_endpoint_that_is_gone_is_disabled_and_waits(scheduler: Scheduler, we
     waiting = webhooks.deliveries(status=DeliveryStatus.PENDING)
     assert {(one.job_id, one.next_at) for one in waiting} == {(first, None), (second, None), (third, None)}
     with pytest.raises(InvalidState, match="enable it first"):
-        webhooks.redeliver(waiting[0].id, None)
+        webhooks.redeliver(waiting[0].id, None, "ops")
 
     assert webhooks.enable(disabled.id, None, "key_1 (ops)").disabled_at is None
     webhooks.enable(disabled.id, None, "key_1 (ops)")
@@ -360,7 +392,13 @@ def test_redelivery_on_request(scheduler: Scheduler, webhooks: Webhooks, clock: 
             fail(webhooks, take_one(webhooks))
     assert take(webhooks) == []
 
-    assert webhooks.redeliver(due.delivery_id, "default").status is DeliveryStatus.PENDING
+    assert webhooks.redeliver(due.delivery_id, "default", "key_1 (ops)").status is DeliveryStatus.PENDING
+    (told,) = scheduler.events.read(subject=due.endpoint_id)
+    assert (told.type, told.actor, told.data) == (
+        "webhook.redelivered",
+        "key_1 (ops)",
+        {"delivery": due.delivery_id, "url": URL},
+    )
     assert take(webhooks) == [due], "the same id and the same bytes"
     fail(webhooks, due)
     after = webhooks.delivery(due.delivery_id)[0]
@@ -377,7 +415,7 @@ def test_each_tenant_sees_its_own(scheduler: Scheduler, webhooks: Webhooks) -> N
     assert webhooks.deliveries("acme", job_id=theirs) == []
     for refused in (
         lambda: webhooks.delivery(delivery.id, "zeta"),
-        lambda: webhooks.redeliver(delivery.id, "zeta"),
+        lambda: webhooks.redeliver(delivery.id, "zeta", "zeta"),
         lambda: webhooks.enable(mine.id, "zeta", "zeta"),
         lambda: webhooks.delivery("msg_unknown"),
         lambda: webhooks.enable("we_unknown", None, "ops"),
@@ -455,3 +493,11 @@ def count(scheduler: Scheduler) -> Callable[[], dict[str, int]]:
             return {one.name: conn.execute(select(func.count()).select_from(one)).scalar_one() for one in tables}
 
     return counted
+
+
+def test_a_secret_is_in_no_error(scheduler: Scheduler) -> None:
+    """Errors end up in the log."""
+    secret = scheduler.webhooks.rotate_secret("default", "test")
+    with pytest.raises(Exception, match="no_such_table") as caught, scheduler.database.write() as conn:
+        conn.execute(sql("UPDATE no_such_table SET secret = :secret"), {"secret": secret})
+    assert secret not in "".join(traceback.format_exception(caught.value))

@@ -21,6 +21,7 @@ class Jobs(Api):
         self.jobs: dict[str, str] = {}
         self.refused: bytes | None = None
         self.full = 0
+        self.reused = False
         self.status = "succeeded"
         self.lock = threading.Lock()
 
@@ -38,6 +39,8 @@ class Jobs(Api):
     def submitted(self, key):
         if self.refused is not None and self.refused in self.requests[-1][2]:
             return Answer({"code": "not_an_image", "detail": "image is none"}, 415)
+        if self.reused:
+            return Answer({"code": "idempotency_key_reused", "detail": "used before with another payload"}, 422)
         if self.full:
             self.full -= 1
             return Answer({"code": "queue_full", "detail": "the queue is full"}, 429, {"Retry-After": "0"})
@@ -92,6 +95,15 @@ def test_the_same_batch_again_submits_nothing_twice(reelq, api, folder):
     assert len(api.jobs) == 4
     reelq("submit", str(folder), "--prompt", "waves")
     assert len(api.jobs) == 8
+
+
+def test_a_batch_that_has_the_image_with_another_prompt_says_so(reelq, api, folder):
+    api.reused = True
+    done = reelq("submit", str(folder), "foam", "--batch", "one")
+    assert done.returncode == 1
+    assert "batch one has this file already, with another prompt, image or settings" in done.stderr
+    assert "use another --batch" in done.stderr
+    assert "payload" not in done.stderr
 
 
 def test_waiting_saves_each_video_under_its_images_name(reelq, api, folder, tmp_path, video):

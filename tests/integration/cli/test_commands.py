@@ -48,16 +48,16 @@ def answering(api):
         (["drain", GPU_ID, "--reason", "fan is loud"], f"POST /v1/admin/gpus/{GPU_ID}/drain", "draining: fan is loud"),
         (["resume", GPU_ID], f"POST /v1/admin/gpus/{GPU_ID}/resume", "draining"),
         (["preempt", JOB_ID], f"POST /v1/admin/jobs/{JOB_ID}/preempt", "step 4/10; stops at its next step"),
-        (["models"], "GET /v1/models", "fast: An approximation."),
+        (["models"], "GET /v1/models", "fast         50  fits no GPU      nothing yet"),
         (
             ["models", "hold", "ali-vilab/i2vgen-xl", "--reason", "its numbers are bad"],
             "POST /v1/admin/models/ali-vilab%2Fi2vgen-xl/hold",
-            "held    its numbers are bad",
+            "held: its numbers are bad",
         ),
         (
             ["models", "release", "ali-vilab/i2vgen-xl"],
             "POST /v1/admin/models/ali-vilab%2Fi2vgen-xl/release",
-            "presets standard",
+            "standard     50  1m 11s, 9.0 GiB",
         ),
     ],
 )

@@ -24,6 +24,7 @@ def test_a_key_that_is_made_works_until_it_is_revoked(reelq: Any, store: Callabl
     assert done.returncode == 0
     secret = done.stdout.strip()
     assert "cannot be shown again" in done.stderr
+    assert "It works until 20" in done.stderr
     assert secret not in done.stderr
     with store() as scheduler:
         key = scheduler.keys.authenticate(secret)
@@ -61,6 +62,19 @@ def test_the_list_says_what_still_works(reelq: Any) -> None:
         [lines[1].split()[0], "other", "laptop", "read,", "submit", "works", "never"],
     ]
     assert "laptop" not in reelq("keys", "list", "--tenant", "acme").stdout
+
+
+def test_a_key_says_until_when_it_works(reelq: Any) -> None:
+    without = reelq("keys", "create", "phone", "--expires", "5")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "'5' has no unit: say 5s, 5m, 5h or 5d" in " ".join(without.stderr.replace("│", " ").split())
+    assert "It works until revoked." in reelq("keys", "create", "a").stderr
+    for name, expires in (("b", "5h"), ("c", "5d")):
+        assert reelq("keys", "create", name, "--expires", expires).returncode == 0
+    states = {key["name"]: key["expires_at"] for key in json.loads(reelq("keys", "list", "--json").stdout)["data"]}
+    listed = reelq("keys", "list").stdout
+    assert f"until {states['b'].partition('.')[0]}Z " in listed
+    assert f"until {states['c'].partition('T')[0]} " in listed
 
 
 def test_limits_are_set_one_by_one_and_removed(reelq: Any, store: Callable[[], Scheduler]) -> None:

@@ -59,7 +59,11 @@ def test_bad_settings_have_a_line_each_and_show_no_secret(reelq, tmp_path):
     lines = done.stderr.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("reelq: ") for line in lines)
-    for words in ("database_url", "tau_seconds", "colour is not a setting"):
+    for words in (
+        "setting database_url (REELQ_DATABASE_URL) must be a string",
+        "setting tau_seconds (REELQ_TAU_SECONDS) must be greater than or equal to 1",
+        "colour is not a setting",
+    ):
         assert any(words in line for line in lines)
     assert "hunter2" not in done.stderr
 

@@ -28,6 +28,7 @@ DELIVERY = {
     "job": JOB_ID,
     "type": "job.succeeded",
     "status": "pending",
+    "held": False,
     "tries": 2,
     "created_at": "2026-01-01T00:00:00.000000Z",
     "next_try_at": "2026-01-01T00:05:05.000000Z",
@@ -63,7 +64,11 @@ def run(settings, api):
 COMMANDS = [
     (["list"], "GET /v1/webhooks", f"{ENDPOINT['id']}  disabled  https://hooks.example/a\n  the receiver answered"),
     (["enable", ENDPOINT["id"]], f"POST /v1/webhooks/{ENDPOINT['id']}/enable", f"{ENDPOINT['id']}  enabled"),
-    (["deliveries"], "GET /v1/webhooks/deliveries?limit=20", f"{DELIVERY['id']}  pending  job.succeeded  {JOB_ID}"),
+    (
+        ["deliveries"],
+        "GET /v1/webhooks/deliveries?limit=20",
+        f"{DELIVERY['id']}  pending  job.succeeded  hooks.example  {JOB_ID}",
+    ),
     (
         ["deliveries", "--job", JOB_ID, "--status", "pending", "--limit", "5"],
         f"GET /v1/webhooks/deliveries?job={JOB_ID}&status=pending&limit=5",
@@ -99,6 +104,14 @@ def test_json_is_what_the_api_answered(run, api, arguments, request_line, words)
     assert done.exit_code == 0, done.output
     method, _, path = request_line.partition(" ")
     assert json.loads(done.stdout) == api.answer(method, path.partition("?")[0]).body
+
+
+def test_what_waits_for_a_disabled_endpoint_is_held(run, api):
+    held = DELIVERY | {"held": True, "next_try_at": None, "url": f"https://{'long.' * 20}example/a"}
+    api.on("GET", "/v1/webhooks/deliveries", Answer(page(held, DELIVERY)))
+    _, first, second = run("deliveries").stdout.splitlines()
+    assert first.split()[1:4] == ["held", "job.succeeded", f"{'long.' * 20}example"]
+    assert second.split()[1] == "pending"
 
 
 def test_nothing_to_show(run, api):

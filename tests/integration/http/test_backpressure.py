@@ -2,15 +2,17 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import pytest
 
 from app.intake import Intake
 from scheduler.errors import TenantQueueFull
+from scheduler.keys import Scope
 from tests.support.http import Site, check_problem, http_scope, picture, until
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -109,7 +111,7 @@ async def test_a_full_queue_is_remembered_for_a_second(opened: Any, monkeypatch:
 async def test_one_tenants_full_queue_is_not_anothers(site: Site) -> None:
     intake = Intake()
     context = site.app.state.context
-    intake.remember(TenantQueueFull("full", retry_after_seconds=1.0), "one")
+    intake.remember(TenantQueueFull("full", retry_after_seconds=1.0, limit=1), "one")
     with pytest.raises(TenantQueueFull):
         await intake.check(context, "one")
     await intake.check(context, "two")
@@ -167,3 +169,100 @@ async def test_waiting_for_a_job_is_not_an_upload(opened: Any) -> None:
         job = await site.submit()
         answer = await site.client.get(f"/v1/jobs/{job['id']}", params={"wait": "0.5"})
         assert answer.status_code == 200
+
+
+def key(site: Site, tenant: str) -> dict[str, str]:
+    _, secret = site.scheduler.keys.create(tenant, tenant=tenant, scopes=[Scope.SUBMIT, Scope.READ], actor="test")
+    return {"Authorization": f"Bearer {secret}"}
+
+
+async def test_one_tenant_may_hold_half_of_the_places(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.door.REMEMBER_SECONDS", 0.0)
+    async with opened(max_uploads=4) as site:
+        greedy, other = key(site, "greedy"), key(site, "other")
+        bodies = [Body(), Body()]
+        waiting = [asyncio.create_task(post(site, body, **greedy)) for body in bodies]
+        await until(lambda: all(body.read > len(HEAD) for body in bodies))
+        late = Body()
+        body = check_problem(await post(site, late, **greedy), 503, "too_many_uploads", "at most 2", "one tenant")
+        assert (body["limit"], late.read) == (2, 0)
+        answer = await site.post(headers=other)
+        assert answer.status_code == 202
+        job = answer.json()["id"]
+        check_problem(await site.client.post(f"/v1/jobs/{job}/retry", headers=greedy), 503, "too_many_uploads")
+        for one in bodies:
+            one.go_on.set()
+        assert [(await one).status_code for one in waiting] == [202, 202]
+        assert (await site.post(headers=greedy)).status_code == 202
+
+
+async def test_a_retry_takes_a_place(opened: Any) -> None:
+    async with opened(max_uploads=1) as site:
+        job = (await site.submit())["id"]
+        await site.client.post(f"/v1/jobs/{job}/cancel")
+        body = Body()
+        waiting = asyncio.create_task(post(site, body))
+        await until(lambda: body.read > len(HEAD))
+        check_problem(await site.client.post(f"/v1/jobs/{job}/retry"), 503, "too_many_uploads")
+        body.go_on.set()
+        assert (await waiting).status_code == 202
+        assert (await site.client.post(f"/v1/jobs/{job}/retry")).status_code == 202
+
+
+async def test_images_by_url_leave_places_to_others(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    fetching: list[str] = []
+
+    class SlowClient:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def get(self, url: str, *, into: BinaryIO, **_: object) -> None:
+            fetching.append(url)
+            assert go_on.wait(10)
+            into.write(picture())
+
+    monkeypatch.setattr("app.sources.GuardedClient", SlowClient)
+    async with opened(max_uploads=4) as site:
+
+        def by_url() -> Any:
+            return site.client.post("/v1/jobs", json={"prompt": "a", "image": "https://images.example/a.png"})
+
+        try:
+            waiting = [asyncio.create_task(by_url()) for _ in range(2)]
+            await until(lambda: len(fetching) == 2)
+            check_problem(await by_url(), 503, "too_many_uploads", "at most 2", "by URL")
+            assert (await site.post()).status_code == 202
+        finally:
+            go_on.set()
+        assert [(await one).status_code for one in waiting] == [202, 202]
+        assert (await by_url()).status_code == 202
+
+
+async def test_a_body_that_trickles_is_408(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.middleware.PIECE_SECONDS", 0.2)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield HEAD + bytes(70_000)  # a piece as it should be
+        while True:
+            await asyncio.sleep(0.01)
+            yield b"x"
+
+    async with opened(max_uploads=1) as site:
+        answer = await post(site, trickle())
+        body = check_problem(answer, 408, "upload_timeout", "65536 bytes in each 0.2 seconds")
+        assert (body["limit"], answer.headers["connection"]) == (65_536, "close")
+        assert site.leftovers() == []
+        assert (await site.post()).status_code == 202
+
+
+async def test_a_body_that_keeps_coming_is_taken(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.middleware.PIECE_SECONDS", 0.5)
+    monkeypatch.setattr("app.middleware.PIECE_BYTES", 1)
+
+    async def steady() -> AsyncIterator[bytes]:
+        for part in (HEAD, picture(), *(TAIL[at : at + 5] for at in range(0, len(TAIL), 5))):
+            await asyncio.sleep(0.05)  # together longer than a piece may take
+            yield part
+
+    async with opened() as site:
+        assert (await post(site, steady())).status_code == 202

@@ -77,8 +77,8 @@ FIELDS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("target_fps", {"target_fps": "61"}, ("1", "60")),
     ("seed", {"seed": "-1"}, ("0",)),
     ("seed", {"seed": "4294967296"}, ("4294967295",)),
-    ("seed", {"seed": "9" * 40}, ("integer",)),
-    ("seed", {"seed": "9" * 18}, ("9007199254740991",)),
+    ("seed", {"seed": "9" * 40}, ("4294967295",)),
+    ("width", {"width": "9" * 40}, ("9007199254740991",)),
     ("priority", {"priority": "0"}, ("0.01", "100")),
     ("priority", {"priority": "101"}, ("100",)),
     ("priority", {"priority": "-nan"}, ("finite",)),
@@ -115,6 +115,19 @@ async def test_bad_fields(site: Site) -> None:
         body = check_problem(await site.post(**form), 422, "invalid_parameter", field, *words)
         assert body["errors"][0]["field"] == field, body
     assert site.leftovers() == []
+
+
+async def test_another_scheme_is_named(site: Site) -> None:
+    check_problem(
+        await site.post(webhook_url="ftp://x/"), 422, "url_not_allowed", "must begin with https://, not ftp://"
+    )
+
+
+async def test_what_is_no_integer_is_shown(site: Site) -> None:
+    answer = await site.client.post("/v1/jobs", json={"prompt": "a", "image": "a", "width": "abc", "seed": [1]})
+    check_problem(
+        answer, 422, "invalid_parameter", "width must be an integer, not 'abc'", "seed must be an integer, not a list"
+    )
 
 
 @pytest.mark.parametrize("url", ["http://a.example/", "https://127.0.0.1/", "https://u@a.example/", "hook", ""])
@@ -291,3 +304,34 @@ async def test_a_form_that_ends_before_its_closing_boundary_is_refused(site: Sit
     )
     check_problem(response, 400, "incomplete_body")
     assert site.leftovers() == []
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos"])
+async def test_json_of_very_many_values_is_refused_unparsed(
+    site: Site, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def never(*_: object, **__: object) -> object:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr("app.uploads.from_json", never)
+    for values in (b"[]," * 30_000, b"{}," * 30_000, b"[" * 60_000, b"0," * 60_000):
+        body = b'{"prompt": "' + b"a" * 2**20 + b'", "a": [' + values + b"0]}"
+        answer = await site.client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert check_problem(answer, 400, "malformed_request", "50000")["limit"] == 50_000
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos", "/v1/estimates"])
+async def test_an_answer_tells_of_few_errors(site: Site, path: str) -> None:
+    for count in (90, 10_000):
+        answer = await site.client.post(path, json={"input_reference": "a"} | {f"a{n}": 0 for n in range(count)})
+        body = check_problem(answer, 422, "invalid_parameter")
+        assert len(body["errors"]) <= 20
+        assert len(answer.content) < 10_000
+
+
+async def test_many_errors_in_one_field_are_few_in_the_answer(site: Site) -> None:
+    for count in (100, 10_000):
+        for values in ({"webhook_events": [0] * count}, {"metadata": {str(n): 0 for n in range(count)}}):
+            answer = await site.client.post("/v1/jobs", json={"prompt": "a", "image": "a"} | values)
+            body = check_problem(answer, 422, "invalid_parameter")
+            assert len(body["errors"]) <= 20

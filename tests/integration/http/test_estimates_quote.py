@@ -61,13 +61,23 @@ async def test_where_nobody_can_tell_the_times_are_null(site: Site) -> None:
     found = await quote(site)
     assert [found[name] for name in TIMES] == [None, None]
     assert found["position"] == 1
+    queue = (await site.submit())["queue"]
+    assert (found["wait_reason"], found["wait"]) == (queue["wait_reason"], queue["wait"])
+    assert found["wait"]["code"] == "queue_paused"
+
+
+async def test_a_drained_gpu_is_why_there_is_no_start(site: Site) -> None:
+    site.scheduler.fleet.drain("GPU-0", "new fans", "me")
+    found = await quote(site)
+    assert (found["expected_start"], found["wait"]["code"]) == (None, "draining")
+    assert "new fans" in found["wait_reason"]
 
 
 async def test_what_fits_nowhere_has_no_place_and_costs_nothing(opened: Any) -> None:
     async with opened(gpu_hour_cost=36.0) as site:
         found = await quote(site, width=1536, height=1536, num_frames=64)
     assert found["fits"] is False
-    assert [found[name] for name in ("position", "position_exact", *TIMES, "cost")] == [None] * 5
+    assert [found[name] for name in ("position", "position_exact", *TIMES, "wait", "cost")] == [None] * 6
 
 
 async def test_without_a_price_there_is_no_cost(site: Site) -> None:

@@ -18,6 +18,7 @@ from tests.support.http import Site, check_problem, has_only_pixels, picture
 
 NOT_AN_IMAGE, CORRUPT, ANIMATED = (415, "not_an_image"), (422, "corrupt_image"), (422, "animated_image")
 TOO_SMALL, TOO_MANY_PIXELS, TOO_MANY_SCANS = (422, "image_too_small"), (413, "too_many_pixels"), (422, "too_many_scans")
+TOO_MANY_PARTS = (422, "too_many_parts")
 
 
 def png(*chunks: tuple[bytes, bytes], size: tuple[int, int] = (64, 64), depth: int = 8, colour: int = 0) -> bytes:
@@ -110,6 +111,13 @@ REFUSED: dict[str, tuple[bytes, tuple[int, str]]] = {
         png((b"iTXt", b"k\0\1\0\0\0" + zeros(20_000_000)), IMAGE_DATA, END), CORRUPT),
     "profile that unpacks to much": (png((b"iCCP", b"p\0\0" + zeros(20_000_000)), IMAGE_DATA, END), CORRUPT),
     "two thousand scans": (many_scans(), TOO_MANY_SCANS),
+    "many profiles": (png(*[(b"iCCP", b"p\0\0" + zeros(900_000))] * 2000, IMAGE_DATA, END), TOO_MANY_PARTS),
+    "many empty chunks": (png(*[(b"prVt", b"")] * 20_000, IMAGE_DATA, END), TOO_MANY_PARTS),
+    "many empty pieces of pixels": (png(*[(b"IDAT", b"")] * 20_000, IMAGE_DATA, END), TOO_MANY_PARTS),
+    "jpeg of empty comments": (JPEG[:2] + b"\xff\xfe\0\2" * 100_000 + JPEG[2:], TOO_MANY_PARTS),
+    "jpeg of empty segments": (JPEG[:2] + b"\xff\xe1\0\2" * 100_000 + JPEG[2:], TOO_MANY_PARTS),
+    "jpeg of fill bytes": (JPEG[:2] + b"\xff" * 1_000_000 + JPEG[2:], TOO_MANY_PARTS),
+    "webp of empty chunks": (WEBP + b"abcd\0\0\0\0" * 100_000, TOO_MANY_PARTS),
     # Animations.
     "animated png": (frames("PNG"), ANIMATED),
     "animated webp": (frames("WEBP"), ANIMATED),

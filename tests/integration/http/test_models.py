@@ -15,6 +15,11 @@ async def test_models_have_openais_shape_and_their_limits(site: Site) -> None:
     assert model["random_weights"] is False
     assert model["limits"]["width"] == {"minimum": 256, "maximum": 1536, "multiple_of": 8}
     assert model["limits"]["num_frames"] == {"minimum": 2, "maximum": 64, "multiple_of": 1}
+    assert model["limits"]["guidance_scale"]["multiple_of"] is None, "9.55 is accepted"
+    assert model["limits"]["priority"] == {"minimum": 0.01, "maximum": 100, "multiple_of": None}
+    assert model["prompt_max_chars"] == 4000
+    assert (model["image"]["formats"], model["image"]["min_side"]) == (["PNG", "JPEG", "WEBP"], 16)
+    assert model["image"]["max_bytes"] == site.settings.max_image_bytes
     assert model["defaults"]["num_inference_steps"] == 50
     assert model["defaults"]["seed"] is None
     assert (model["defaults"]["preset"], model["defaults"]["allow_int8"]) == ("standard", False)

@@ -1,36 +1,131 @@
+"""The documentation is complete, and true of itself; that the service keeps to it, test_fuzz.py shows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from app.door import PUBLIC
+from app.refusals import RAISED, REFUSALS
 from tests.support.http import Site
 
+PROBLEM = "application/problem+json"
 
-async def test_every_operation_is_documented(site: Site) -> None:
-    document = (await site.client.get("/openapi.json")).json()
-    operations = {
-        operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
-    }
-    assert set(operations) == {
-        "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "get_video", "get_thumbnail", "get_preview",
-        "list_models", "estimate_job", "hold_model", "release_model", "preempt_job", "list_gpus", "get_gpu",
-        "drain_gpu", "resume_gpu", "drain_gpus", "resume_gpus", "list_events", "get_queue", "pause_queue",
-        "resume_queue", "patch_job", "retry_job", "follow_job", "get_model", "get_account",
-        "list_webhooks", "enable_webhook", "list_webhook_deliveries", "get_webhook_delivery", "redeliver_webhook",
-        "get_webhook_secret", "rotate_webhook_secret", "create_video", "list_videos",
-        "retrieve_video", "download_video", "delete_video", "get_root", "get_health", "get_ready",
-    }  # fmt: skip
-    for name, operation in operations.items():
-        assert operation["summary"], name
+
+@pytest.fixture
+async def document(site: Site) -> dict[str, Any]:
+    answer = await site.client.get("/openapi.json")
+    return dict(answer.json())
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["operationId"]: one for methods in document["paths"].values() for one in methods.values()}
+
+
+def examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Where each example is, the schema that it must follow, and the example."""
+    for name, operation in operations(document).items():
+        for parameter in operation.get("parameters", ()):
+            yield f"{name} {parameter['name']}", parameter["schema"], parameter.get("example")
+        contents = dict(operation.get("requestBody", {}).get("content", {}))
         for status, answer in operation["responses"].items():
-            if int(status) >= 400:
-                assert list(answer["content"]) == ["application/problem+json"], (name, status)
-                assert answer["content"]["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
-    assert "code" in document["components"]["schemas"]["Problem"]["properties"]
+            contents |= {f"{status} {kind}": content for kind, content in answer.get("content", {}).items()}
+        for where, content in contents.items():
+            for title, example in content.get("examples", {}).items():
+                yield f"{name} {where} {title}", content["schema"], example["value"]
 
 
-async def test_a_submission_is_documented_in_both_encodings(site: Site) -> None:
-    document = (await site.client.get("/openapi.json")).json()
+async def test_every_operation_is_documented(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    for name, operation in operations(document).items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert set(operation["tags"]) <= tags, name
+    assert RAISED.keys() <= operations(document).keys()
+
+
+async def test_every_call_and_every_answer_has_an_example(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        for parameter in operation.get("parameters", ()):
+            assert "example" in parameter, (name, parameter["name"])
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            assert content["examples"], (name, kind)
+        for status, answer in operation["responses"].items():
+            for kind, content in answer.get("content", {}).items():
+                assert content.get("examples") or kind.startswith(("video/", "image/")), (name, status, kind)
+
+
+async def test_every_example_follows_its_schema(document: dict[str, Any]) -> None:
+    seen = 0
+    for where, schema, example in examples(document):
+        whole = {**schema, "components": document["components"]}
+        errors = [error.message for error in jsonschema.Draft202012Validator(whole).iter_errors(example)]
+        assert not errors, (where, errors)
+        seen += 1
+    assert seen > 200
+
+
+async def test_each_error_is_a_problem_with_its_codes(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        for status, answer in operation["responses"].items():
+            if int(status) < 400:
+                continue
+            assert list(answer["content"]) == [PROBLEM], (name, status)
+            assert answer["content"][PROBLEM]["schema"]["$ref"].endswith("/Problem")
+            for code, example in answer["content"][PROBLEM]["examples"].items():
+                assert (example["value"]["code"], str(example["value"]["status"])) == (code, status)
+                assert REFUSALS[code].status == int(status)
+
+
+async def test_all_but_the_public_calls_need_a_key(document: dict[str, Any]) -> None:
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert document["security"] == [{"key": []}]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert (operation.get("security") == []) == (path in PUBLIC), path
+            assert ("401" in operation["responses"]) == (path not in PUBLIC), path
+
+
+async def test_headers_are_documented_where_they_come(document: dict[str, Any]) -> None:
+    found = operations(document)
+    accepted = found["submit_job"]["responses"]["202"]["headers"]
+    assert {"Location", "ETag", "Idempotent-Replayed", "RateLimit", "X-Request-Id"} <= accepted.keys()
+    assert "Retry-After" in found["submit_job"]["responses"]["429"]["headers"]
+    assert "WWW-Authenticate" in found["get_job"]["responses"]["401"]["headers"]
+    assert "Content-Range" in found["get_video"]["responses"]["206"]["headers"]
+    for operation in found.values():
+        for answer in operation["responses"].values():
+            for header in answer["headers"].values():
+                if "$ref" in header:
+                    assert header["$ref"].rpartition("/")[2] in document["components"]["headers"]
+
+
+async def test_links_lead_to_operations_with_such_a_parameter(document: dict[str, Any]) -> None:
+    found = operations(document)
+    links = [
+        link
+        for operation in found.values()
+        for answer in operation["responses"].values()
+        for link in answer.get("links", {}).values()
+    ]
+    assert len(links) > 30
+    for link in links:
+        names = {parameter["name"] for parameter in found[link["operationId"]]["parameters"]}
+        assert link["parameters"].keys() <= names, link
+
+
+async def test_a_submission_is_documented_in_both_encodings(document: dict[str, Any]) -> None:
     content = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
     assert set(content) == {"multipart/form-data", "application/json"}
     for one in content.values():
         assert {"image", "prompt"} <= set(one["schema"]["required"])
         assert {"num_frames", "preset", "allow_int8"} <= set(one["schema"]["properties"])
+
+
+async def test_the_longest_wait_is_the_settings_one(document: dict[str, Any], site: Site) -> None:
+    (wait,) = (one for one in document["paths"]["/v1/jobs/{job_id}"]["get"]["parameters"] if one["name"] == "wait")
+    assert wait["schema"]["maximum"] == site.settings.max_wait_seconds
 
 
 async def test_references_lead_somewhere(site: Site) -> None:

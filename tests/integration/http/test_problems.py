@@ -3,6 +3,7 @@ import logging
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from scheduler.errors import StorageFull, StoreUnreachable
 from tests.support.http import Site, check_problem, http_scope, picture
@@ -64,11 +65,14 @@ async def test_request_ids_are_made_or_taken_over_if_safe(site: Site) -> None:
 
 async def test_a_store_that_is_away_is_503(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_args: object, **_kwargs: object) -> None:
-        raise StoreUnreachable("the database cannot be used: connection refused")
+        raise StoreUnreachable('the database cannot be used: connection to "10.0.0.7", user "reelq" refused')
 
     monkeypatch.setattr(site.scheduler.queue, "list_jobs", away)
-    answer = await site.client.get("/v1/jobs")
-    check_problem(answer, 503, "store_unreachable", "connection refused")
+    with capture_logs() as logged:
+        answer = await site.client.get("/v1/jobs")
+    check_problem(answer, 503, "store_unreachable", "the database or the blob store cannot be used")
+    assert not {word for word in ("10.0.0.7", "user", "refused") if word in answer.text}
+    assert any("10.0.0.7" in str(one.get("problem")) for one in logged), "the operator finds it in the log"
     assert int(answer.headers["retry-after"]) >= 1
 
 

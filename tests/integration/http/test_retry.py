@@ -149,7 +149,7 @@ async def test_a_refused_retry_leaves_no_file(site: Site, monkeypatch: pytest.Mo
     old_id = await failed(site)
 
     def full(_new: object) -> None:
-        raise QueueFull("the queue is full: 1 jobs are waiting", retry_after_seconds=2.0)
+        raise QueueFull("the queue is full", retry_after_seconds=2.0, limit=1)
 
     monkeypatch.setattr(site.scheduler.queue, "submit", full)
     check_problem(await retry(site, old_id), 429, "queue_full")

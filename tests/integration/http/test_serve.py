@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from tests.support.fleet import new_job, register_gpu
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  that it is refused is what is tested
 SERVER = """
+import resource
 import sys
 from pathlib import Path
 from app.serve import bind, run
@@ -36,6 +38,8 @@ async def told(self, version, seconds):
     await changed(self, version, seconds)
 
 Watch.changed = told
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most - 1, most))
 settings = FrontEndSettings(data_dir=Path(sys.argv[1]), max_image_bytes=1000, min_free_disk_bytes=0)
 sock = bind("127.0.0.1", 0)
 print(sock.getsockname()[1], flush=True)
@@ -116,6 +120,21 @@ def test_a_large_upload_is_answered_while_it_is_still_sent(server: Server) -> No
     for length in ({}, {"Content-Length": "30000000"}):
         answer = httpx.post(f"{server.url}/v1/jobs", content=body(), headers=headers | length, timeout=20)
         assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+
+
+def test_what_is_no_request_is_a_problem(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b'"code": "malformed_request"' in answer
+
+
+def test_it_opens_as_many_files_and_sockets_as_it_may(server: Server) -> None:
+    now, most = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    assert now == most
 
 
 def test_the_reaper_runs(server: Server) -> None:

@@ -89,7 +89,8 @@ async def test_without_an_image_the_answer_says_what_the_model_does(site: Site, 
     ("fields", "field"),
     [
         ({"size": "512"}, "size"),
-        ({"size": "513x512"}, "width"),
+        ({"size": "513x512"}, "size"),
+        ({"width": "513"}, "width"),
         ({"seconds": "100"}, "seconds"),
         ({"seconds": "1", "num_frames": "16"}, "seconds"),
         ({"model": "sora-2"}, "model"),
@@ -113,8 +114,27 @@ async def test_bad_references_are_refused(site: Site, reference: Any) -> None:
 
 
 async def test_an_image_that_is_none_is_refused_as_elsewhere(site: Site) -> None:
-    check_problem(await post(site, files={"input_reference": ("x", b"<svg/>")}), 415, "not_an_image")
+    body = check_problem(await post(site, files={"input_reference": ("x", b"<svg/>")}), 415, "not_an_image")
+    assert (body["errors"][0]["field"], body["error"]["param"]) == ("input_reference", "input_reference")
+    assert body["detail"].startswith("input_reference must be one of PNG")
     assert site.leftovers() == []
+
+
+async def test_a_url_that_is_not_allowed_is_told_of_the_field_it_came_in(site: Site) -> None:
+    answer = await site.client.post("/v1/videos", json={"prompt": "p", "input_reference": "https://127.0.0.1/"})
+    body = check_problem(answer, 422, "url_not_allowed", "input_reference must")
+    assert body["errors"] == [{"field": "input_reference", "message": body["detail"]}]
+
+
+async def test_a_size_is_refused_in_its_own_words(site: Site) -> None:
+    body = check_problem(await post(site, size="512x100"), 422, "invalid_parameter")
+    assert body["detail"] == body["error"]["message"] == "size has a height that must be from 256 to 1536, not 100"
+
+
+async def test_a_body_that_is_too_large_is_told_of_the_same_field(opened: Any) -> None:
+    async with opened(max_image_bytes=1000) as site:
+        body = check_problem(await post(site, files={"input_reference": ("x", b"x" * 200_000)}), 413, "image_too_large")
+        assert (body["error"]["param"], body["limit"]) == ("input_reference", 1000)
 
 
 async def test_an_idempotency_key_makes_one_video(site: Site) -> None:

@@ -153,11 +153,7 @@ async def test_a_video_is_told_once_with_a_good_signature(site: Site, receiver: 
             "model": job.model,
             "metadata": {"order": "Nº 7"},
             "error": None,
-            "video": {
-                "url": f"/v1/jobs/{job.id}/video",
-                "thumbnail_url": f"/v1/jobs/{job.id}/thumbnail",
-                "preview_url": f"/v1/jobs/{job.id}/preview",
-            },
+            "video": {"url": None, "thumbnail_url": None, "preview_url": None},  # nobody knows what they begin with
         },
     }
     (headers, _) = receiver.got[0]
@@ -251,6 +247,21 @@ async def test_an_address_that_is_not_public_is_not_asked(opened: Any, receiver:
     assert receiver.got == []
 
 
+async def test_a_tenant_whose_receivers_never_answer_holds_up_no_other(
+    site: Site, receivers: Callable[[], Receiver]
+) -> None:
+    silent, quick = receivers(), receivers()
+    silent.open.clear()
+    for index in range(80):
+        cancelled(site, f"{silent.url}/{index}", tenant="mallory")
+    await until(lambda: len(silent.got) == 4)
+    cancelled(site, quick.url, tenant="alice")
+    await until(lambda: quick.got)
+    assert len(silent.got) == 4, "and it has no more than its share of the places"
+    silent.open.set()
+    await settled(site, "delivered", 81)
+
+
 async def test_an_endpoint_that_is_gone_waits_until_it_is_enabled(site: Site, receiver: Receiver) -> None:
     receiver.replies = [(410, {})]
     cancelled(site, receiver.url)
@@ -258,7 +269,7 @@ async def test_an_endpoint_that_is_gone_waits_until_it_is_enabled(site: Site, re
     assert (hook["state"], hook["reason"]) == ("disabled", "the receiver answered that it is gone for good")
     cancelled(site, receiver.url)
     waiting = await settled(site, "pending", 2)
-    assert {one["next_try_at"] for one in waiting} == {None}
+    assert {(one["next_try_at"], one["held"]) for one in waiting} == {(None, True)}
     refused = await site.client.post(f"{DELIVERIES}/{waiting[0]['id']}/redeliver")
     check_problem(refused, 409, "invalid_state", "enable it first")
     events = (await get(site, "/v1/admin/events", subject=hook["id"]))["data"]

@@ -1,16 +1,19 @@
 """What requests to strangers' URLs may reach. The servers are on the loopback, which only these tests allow."""
 
 import io
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.guarded import Answer, FetchFailed, GuardedClient, UrlNotAllowed, check_url, look_up
+from app.guarded import Answer, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed, check_url
 from tests.support.https import NAME, Exchange, HttpsServer, make_certificate, serving
 
 LOOPBACK = (ip_network("127.0.0.1/32"),)
@@ -91,15 +94,17 @@ def client(names: dict[str, list[str]], **options: Any) -> GuardedClient:
 @pytest.mark.parametrize("address", [*NOT_PUBLIC, "fe80::1%eth0"])
 def test_names_that_lead_inside(address: str) -> None:
     for found in ([address], ["8.8.8.8", address], [address, "8.8.8.8"]):
-        with pytest.raises(UrlNotAllowed, match="not public"):
+        with pytest.raises(FetchFailed, match="no public address"):
             fetch(client({NAME: found}), f"https://{NAME}/")
 
 
-def test_names_that_lead_nowhere() -> None:
-    with pytest.raises(FetchFailed, match="no address"):
-        fetch(client({}), "https://images.example/")
-    with pytest.raises(FetchFailed, match="no address"):
-        fetch(client({NAME: []}), "https://images.example/")
+def test_nobody_learns_which_names_are_inside() -> None:
+    told = set()
+    for names in ({}, {NAME: []}, {NAME: ["10.0.0.1"]}):
+        with pytest.raises(FetchFailed) as caught:
+            fetch(client(names), f"https://{NAME}/")
+        told.add((str(caught.value), caught.value.limit))
+    assert told == {("its host name has no public address", None)}
 
 
 def fetch(guarded: GuardedClient, url: str, *, seconds: float = SECONDS, max_bytes: int = 1000) -> tuple[Answer, bytes]:
@@ -155,7 +160,7 @@ def test_a_name_that_changes_between_check_and_use_leads_nowhere_else(
     rebinding = GuardedClient(LOOPBACK, resolve=lambda _host, _seconds: next(answers), tls=tls)
     server.replies["/"] = lambda one: one.answer(200, b"x")
     assert fetch(rebinding, server.url())[1] == b"x"
-    with pytest.raises(UrlNotAllowed, match="not public"):  # and the next request is checked anew
+    with pytest.raises(FetchFailed, match="no public address"):  # and the next request is checked anew
         fetch(rebinding, server.url())
     assert server.connections == 1
 
@@ -165,7 +170,7 @@ def test_a_redirect_to_a_name_that_has_changed_is_refused(server: HttpsServer, c
     tls = ssl.create_default_context(cafile=certificate[0])
     rebinding = GuardedClient(LOOPBACK, resolve=lambda _host, _seconds: next(answers), tls=tls)
     server.replies["/"] = lambda one: one.answer(302, Location="/again")
-    with pytest.raises(UrlNotAllowed, match="not public"):
+    with pytest.raises(FetchFailed, match="no public address"):
         fetch(rebinding, server.url())
     assert server.connections == 1
 
@@ -183,13 +188,20 @@ def test_redirects_are_followed_and_checked(server: HttpsServer, guarded: Guarde
 
 @pytest.mark.parametrize(
     "location",
-    ["http://images.example/", "https://10.0.0.1/", "https://inner.example/", "//127.0.0.2/", "https://[::1]/", "//[",
+    ["http://images.example/", "https://10.0.0.1/", "//127.0.0.2/", "https://[::1]/", "//[",
      "file:///etc/passwd", "gopher://127.0.0.1:6379/_SET", "https://u:p@images.example/", "https://2130706433/",
      "https://images.example:22/", "https://169.254.169.254/latest/meta-data/", "/a b", "/\xe9", "\\\\127.0.0.1\\"],
 )  # fmt: skip
 def test_redirects_inward(server: HttpsServer, guarded: GuardedClient, location: str) -> None:
     server.replies["/"] = lambda one: one.answer(302, Location=location)
     with pytest.raises(UrlNotAllowed):
+        fetch(guarded, server.url())
+    assert server.connections == 1
+
+
+def test_a_redirect_to_an_inner_name_leads_nowhere(server: HttpsServer, guarded: GuardedClient) -> None:
+    server.replies["/"] = lambda one: one.answer(302, Location="https://inner.example/")
+    with pytest.raises(FetchFailed, match="no public address"):
         fetch(guarded, server.url())
     assert server.connections == 1
 
@@ -290,22 +302,69 @@ def test_the_time_is_limited_as_a_whole(
     assert time.monotonic() - began < 10
 
 
-def test_a_resolver_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The resolver knows nothing of names in `slow.example` until this is set."""
+    answers, real = threading.Event(), socket.getaddrinfo
 
-    release = threading.Event()
-    monkeypatch.setattr("app.guarded.socket.getaddrinfo", lambda *_, **__: release.wait(10) and [])
-    try:
-        with pytest.raises(FetchFailed, match="longer than"):
-            fetch(GuardedClient(), "https://slow.example/", seconds=0.1)
-    finally:
-        release.set()
+    def getaddrinfo(host: str, *more: Any, **options: Any) -> Any:
+        return answers.wait(30) and [] if host.endswith("slow.example") else real(host, *more, **options)
+
+    monkeypatch.setattr("app.guarded.socket.getaddrinfo", getaddrinfo)
+    yield answers
+    answers.set()
 
 
-def test_the_systems_resolver_is_asked_by_default() -> None:
-    assert "127.0.0.1" in look_up("localhost", SECONDS)
-    with pytest.raises(UrlNotAllowed, match="not public"):
-        fetch(GuardedClient(), "https://localhost/")
+def ask_in_vain(lookups: Lookups, tenant: str, count: int) -> None:
+    """Have so many look-ups under way that nobody answers."""
+    for index in range(count):
+        with pytest.raises(TimeoutError):
+            lookups.look_up(f"{index}.slow.example", 0.001, tenant=tenant)
+
+
+@pytest.mark.usefixtures("answering")
+def test_a_resolver_that_takes_too_long_is_not_waited_for() -> None:
+    with pytest.raises(FetchFailed, match="longer than"):
+        fetch(GuardedClient(resolve=partial(Lookups().look_up, tenant="a")), "https://slow.example/", seconds=0.1)
+
+
+def test_names_that_nobody_answers_for_hold_up_only_their_tenant(answering: threading.Event) -> None:
+    lookups = Lookups()
+    ask_in_vain(lookups, "mallory", 8)
+    with pytest.raises(NoRoom):
+        fetch(GuardedClient(resolve=partial(lookups.look_up, tenant="mallory")), "https://localhost/", seconds=0.01)
+    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="alice")
+    answering.set()
+    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="mallory"), "it waits for room"
+
+
+def test_look_ups_are_limited_as_a_whole(answering: threading.Event) -> None:
+    lookups = Lookups()
+    for tenant in "abcd":
+        ask_in_vain(lookups, tenant, 8)
+    with pytest.raises(NoRoom):
+        lookups.look_up("localhost", 0.01, tenant="e")
+    answering.set()
+    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="e")
+
+
+def test_a_thread_that_cannot_be_started_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    lookups = Lookups()
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        for _ in range(40):
+            with pytest.raises(NoRoom):
+                lookups.look_up("localhost", 0.01, tenant="a")
+    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="a")
+
+
+def test_the_systems_resolver_is_asked() -> None:
+    with pytest.raises(FetchFailed, match="no public address"):
+        fetch(GuardedClient(resolve=partial(Lookups().look_up, tenant="a")), "https://localhost/")
 
 
 def test_no_answer_in_whole_is_none(server: HttpsServer, guarded: GuardedClient) -> None:
@@ -361,7 +420,7 @@ def test_a_post_follows_no_redirect(server: HttpsServer, guarded: GuardedClient)
     answer = guarded.post(server.url(), headers={}, content=b"", timeout_seconds=SECONDS, max_bytes=100)
     assert answer.status == 302
     assert server.connections == 1
-    with pytest.raises(UrlNotAllowed):
+    with pytest.raises(FetchFailed, match="no public address"):
         guarded.post("https://inner.example/", headers={}, content=b"", timeout_seconds=SECONDS, max_bytes=1)
 
 

@@ -1,4 +1,9 @@
 import io
+import struct
+import threading
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -20,7 +25,8 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 def stored(data: bytes, max_pixels: int = LIMIT) -> bytes:
     file = io.BytesIO()
-    images.decode(io.BytesIO(data), max_pixels=max_pixels).write(file)
+    with images.decoded(io.BytesIO(data), max_pixels=max_pixels) as picture:
+        picture.write(file)
     return file.getvalue()
 
 
@@ -33,8 +39,8 @@ def normalised(data: bytes) -> Image.Image:
 
 
 def refusal(data: bytes, max_pixels: int = LIMIT) -> RequestError:
-    with pytest.raises(RequestError) as caught:
-        images.decode(io.BytesIO(data), max_pixels=max_pixels)
+    with pytest.raises(RequestError) as caught, images.decoded(io.BytesIO(data), max_pixels=max_pixels):
+        pass
     return caught.value
 
 
@@ -182,7 +188,7 @@ def progressive_with(scans: int) -> bytes:
 def test_scans_of_a_jpeg_are_counted_before_decoding() -> None:
     error = refusal(progressive_with(101))
     assert (error.status_code, error.code, error.limit) == (422, "too_many_scans", 100)
-    assert images.decode(io.BytesIO(file_of(Image.new("RGB", (64, 64)), "JPEG", progressive=True)), max_pixels=LIMIT)
+    assert stored(file_of(Image.new("RGB", (64, 64)), "JPEG", progressive=True))
 
 
 @pytest.mark.parametrize("size", [(16, 16_385), (16_385, 16)])
@@ -203,3 +209,114 @@ def test_four_inks_become_three_colours() -> None:
 )
 def test_absurd_exif_is_ignored(exif: bytes) -> None:
     assert normalised(file_of(Image.new("RGB", (32, 24)), "JPEG", exif=exif)).size == (32, 24)
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(parts: bytes) -> bytes:
+    """A PNG with chunks between its header and its pixels."""
+    data = file_of(Image.new("RGB", (64, 64)))
+    return data[:33] + parts + data[33:]
+
+
+def jpeg_with(parts: bytes) -> bytes:
+    data = file_of(Image.new("RGB", (64, 64)), "JPEG")
+    return data[:2] + parts + data[2:]
+
+
+def webp_with(parts: bytes) -> bytes:
+    data = file_of(Image.new("RGB", (64, 64)), "WEBP") + parts
+    return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+
+
+PROFILE = chunk(b"iCCP", b"p\0\0" + zlib.compress(b"x" * 1000))
+
+
+@pytest.mark.parametrize(
+    ("data", "limit"),
+    [
+        (png_with(chunk(b"prVt") * 1000), 1000),  # with its header
+        (png_with(chunk(b"tEXt", b"a\0b") * 1000), 1000),
+        (png_with(PROFILE * 2), 1),
+        (png_with(chunk(b"IDAT") * 10_000), 10_000),
+        (jpeg_with(b"\xff\xfe\0\2" * 1001), 1000),
+        (jpeg_with(b"\xff\xe1\0\2" * 1001), 1000),
+        (jpeg_with(b"\xff\xd0" * 1001), 1000),
+        (jpeg_with((b"\xff\xed\1\0" + b"\xff\xda" * 127) * 1001), 1000),  # no scan begins inside of a segment
+        (jpeg_with(b"\xff" * 65_537), 65_536),
+        (jpeg_with(b"\0" * 65_537), 65_536),
+        (jpeg_with(b"\xff\0" * 32_769), 65_536),
+        (jpeg_with((b"\xff" * 700 + b"\xfe\0\2") * 100), 65_536),
+        (webp_with(b"abcd\0\0\0\0" * 1001), 1000),
+        (webp_with(b"abcd\1\0\0\0ab" * 1001), 1000),
+    ],
+)
+def test_many_small_parts_are_refused_before_a_decoder_sees_them(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, limit: int
+) -> None:
+    def never(*_: object, **__: object) -> Image.Image:
+        raise AssertionError("it was opened")
+
+    monkeypatch.setattr(Image, "open", never)
+    error = refusal(data)
+    assert (error.status_code, error.code, error.field, error.limit) == (422, "too_many_parts", "image", limit)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_with(chunk(b"prVt") * 900 + PROFILE),
+        png_with(chunk(b"tEXt", b"a\0" + bytes(1000))),
+        jpeg_with(b"\xff\xfe\0\2" * 900),
+        jpeg_with(b"\xff" * 60_000),
+        jpeg_with(b"\xff\xec\xff\xff" + b"\xff" * 65_533),
+        file_of(Image.new("RGB", (64, 64)), "JPEG") + b"\xff" * 100_000,
+    ],
+)
+def test_an_image_of_some_parts_is_welcome(data: bytes) -> None:
+    assert Image.open(io.BytesIO(stored(data))).size == (64, 64)
+
+
+def test_as_many_large_pictures_as_there_are_permits_are_alive_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From before one is decoded until it is written; the threads that wait have none."""
+    monkeypatch.setattr(images, "RAW_PIXELS", 255)
+    monkeypatch.setattr(images, "_LARGE", threading.BoundedSemaphore(2))
+    data = file_of(Image.new("RGB", (16, 16)))
+    lock, alive, most = threading.Lock(), 0, 0
+    load: Callable[..., Any] = images._plain
+
+    def counted(image: Image.Image) -> Image.Image:
+        nonlocal alive, most
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        plain: Image.Image = load(image)
+        return plain
+
+    monkeypatch.setattr(images, "_plain", counted)
+    both = threading.Barrier(2)
+
+    def take(_: int) -> None:
+        nonlocal alive
+        with images.decoded(io.BytesIO(data), max_pixels=LIMIT) as picture:
+            both.wait(10)  # two do get here together
+            picture.write(io.BytesIO())
+            with lock:
+                alive -= 1
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(take, range(8)))
+    assert (most, alive) == (2, 0)
+
+
+def test_a_permit_comes_back_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "RAW_PIXELS", 255)
+    permits = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(images, "_LARGE", permits)
+    data = file_of(Image.effect_noise((64, 64), 50).convert("RGB"))
+    assert refusal(data[: len(data) // 2] + data[-12:]).code == "corrupt_image"
+    with pytest.raises(OSError, match="full"), images.decoded(io.BytesIO(data), max_pixels=LIMIT):
+        raise OSError("full")
+    assert permits.acquire(blocking=False)

@@ -66,7 +66,7 @@ def data_uri(head: str) -> str:
     "head", ["data:image/png;base64,", "data:;base64,", "DATA:image/png;name=a.png;BASE64,", "data:text/plain;base64,"]
 )
 def test_data_uris(head: str) -> None:
-    assert source_of_text(data_uri(head), SETTINGS).digest == FileSource(BytesIO(b"image"), SETTINGS).digest
+    assert source_of_text(data_uri(head), SETTINGS, "acme").digest == FileSource(BytesIO(b"image"), SETTINGS).digest
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_data_uris(head: str) -> None:
 )
 def test_what_is_no_data_uri(text: str) -> None:
     with pytest.raises(RequestError) as caught:
-        source_of_text(text, SETTINGS)
+        source_of_text(text, SETTINGS, "acme")
     assert caught.value.code == "unsupported_image_source"
 
 
 @pytest.mark.parametrize("text", ["data:;base64,a", "data:;base64,aaa", "data:;base64,aa a", "data:;base64,aaaa\n"])
 def test_what_is_no_base64(text: str) -> None:
     with pytest.raises(RequestError) as caught:
-        source_of_text(text, SETTINGS)
+        source_of_text(text, SETTINGS, "acme")
     assert caught.value.code == "corrupt_image"
 
 
@@ -101,14 +101,14 @@ def test_a_null_is_as_good_as_nothing() -> None:
 
 def test_both_encodings_have_one_fingerprint() -> None:
     sent = JobFields.model_validate({"prompt": "a", "priority": 2})
-    assert fingerprint(sent, source_of_text(data_uri("data:;base64,"), SETTINGS)) == of(priority=2.0)
+    assert fingerprint(sent, source_of_text(data_uri("data:;base64,"), SETTINGS, "acme")) == of(priority=2.0)
 
 
 def test_a_url_is_vouched_for_as_it_was_given() -> None:
     urls = ["https://a.example/1.png", "https://a.example/2.png"]
-    found = {fingerprint(JobFields(prompt="a"), UrlSource(url, SETTINGS)) for url in urls}
+    found = {fingerprint(JobFields(prompt="a"), UrlSource(url, SETTINGS, "acme")) for url in urls}
     assert len(found) == 2
-    assert fingerprint(JobFields(prompt="a"), source_of_text(urls[0], SETTINGS)) in found
+    assert fingerprint(JobFields(prompt="a"), source_of_text(urls[0], SETTINGS, "acme")) in found
 
 
 def test_submissions_may_be_larger_than_other_bodies_and_json_larger_than_forms() -> None:

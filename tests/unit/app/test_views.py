@@ -3,6 +3,8 @@ from dataclasses import replace
 import pytest
 
 from app import views
+from app.schemas import ImageLimits
+from scheduler.events import Event
 from scheduler.explain import Blocker, QueueInfo, WaitReason
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
@@ -22,6 +24,7 @@ QUEUED = Job(
     created_at=1_795_000_000.25, started_at=None, finished_at=None,
 )  # fmt: skip
 BUSY = WaitReason(Blocker.BUSY, "all GPUs are busy", "one is free", {"ahead": 2, "start_at": 1_795_000_000.25})
+IMAGE = ImageLimits(formats=["PNG"], max_bytes=1000, max_pixels=400, min_side=16, max_side=20)
 PLACE = QueueInfo(3, True, BUSY, 41.2, Span(1_795_000_000.25, 1_795_000_001.25), Span(1e9, 1e13))
 
 
@@ -129,8 +132,25 @@ def test_a_job_without_a_preview_has_no_address_of_one() -> None:
         assert video.preview_url == url
 
 
+def test_a_job_says_what_is_told_of_it_and_how_long_its_video_is_kept() -> None:
+    job = views.job(replace(QUEUED, webhook_events=("job.failed",), result_ttl_seconds=3600.0), PLACE, "")
+    assert (job.webhook_events, job.result_ttl_seconds) == (["job.failed"], 3600.0)
+
+
+def test_times_in_an_events_data_are_times() -> None:
+    data = {"expires_at": 1_795_000_000.25, "deadline_at": None, "not_before": 0.0, "state": "drained", "step": 0}
+    told = views.event(Event(1, 1_795_000_000.25, "key.created", "key_1", None, None, data)).data
+    assert told == {
+        "expires_at": "2026-11-18T11:06:40.250000Z",
+        "deadline_at": None,
+        "not_before": None,
+        "state": "drained",
+        "step": 0,
+    }
+
+
 def test_a_model_says_why_it_is_held() -> None:
-    model = views.model(ServedModel("m", "i2vgen-xl", 1, "f", held="three runs failed"), [])
+    model = views.model(ServedModel("m", "i2vgen-xl", 1, "f", held="three runs failed"), [], IMAGE)
     assert model.held == "three runs failed"
 
 
@@ -138,4 +158,4 @@ def test_a_model_says_why_it_is_held() -> None:
     ("model_id", "owner"), [("ali-vilab/i2vgen-xl", "ali-vilab"), ("tiny-random-noise", "reelq"), ("local", "reelq")]
 )
 def test_owners_of_models(model_id: str, owner: str) -> None:
-    assert views.model(ServedModel(model_id, "i2vgen-xl", 1, "f"), []).owned_by == owner
+    assert views.model(ServedModel(model_id, "i2vgen-xl", 1, "f"), [], IMAGE).owned_by == owner

@@ -6,12 +6,14 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from app.guarded import Answer, FetchFailed, UrlNotAllowed
-from app.webhooks import Sender
-from scheduler.webhooks import Due
+from app.guarded import Answer, FetchFailed, NoRoom, UrlNotAllowed
+from app.webhooks import Payloads, Sender
+from scheduler.states import JobStatus
+from scheduler.webhooks import Due, Told
 
-DUE = Due("msg_1", "we_1", "https://hooks.example/a", "{}", ("whsec_" + "YWFh" * 8,))
+DUE = Due("msg_1", "we_1", "acme", "https://hooks.example/a", "{}", ("whsec_" + "YWFh" * 8,))
 
 
 class Outbox:
@@ -25,7 +27,7 @@ class Outbox:
     def fan_out(self, payload: Any) -> int:
         return 0
 
-    def claim_due(self, limit: int, lease_seconds: float, busy: list[str]) -> list[Due]:
+    def claim_due(self, limit: int, lease_seconds: float, busy: dict[str, str], each: int) -> list[Due]:
         taken, self.due = self.due, []
         return taken
 
@@ -74,11 +76,27 @@ def outcome_of(answer: Answer | Exception) -> Any:
     outbox: Any = Outbox()
     wakeup: Any = Wakeup()
     client: Any = Client(answer)
-    sender = Sender(outbox, wakeup, client, payload=lambda told: "{}")
+    sender = Sender(outbox, wakeup, lambda tenant: client, payload=lambda told: "{}")
     sender.start()
     assert outbox.over.wait(10)
     sender.stop(10.0)
     return outbox.outcome
+
+
+def told(*, has_video: bool) -> Told:
+    return Told("job.succeeded", 1.0, "job_1", JobStatus.SUCCEEDED, "m", {}, None, has_video, has_preview=has_video)
+
+
+def test_that_there_are_no_urls_is_warned_of_once() -> None:
+    with capture_logs() as logs:
+        payloads = Payloads(None)
+        payloads(told(has_video=False))
+        assert logs == []
+        assert '"url":null' in payloads(told(has_video=True))
+        payloads(told(has_video=True))
+        assert '"url":"https://h/v1/jobs/job_1/video"' in Payloads("https://h/")(told(has_video=True))
+    (warning,) = logs
+    assert (warning["log_level"], "public_url" in warning["event"]) == ("warning", True)
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 299])
@@ -133,3 +151,44 @@ def test_a_date_to_come_back_at() -> None:
 )
 def test_no_answer_is_a_failure(error: Exception, told: str) -> None:
     assert outcome_of(error) == (told, None, 0.0, False)
+
+
+def test_what_was_not_sent_for_want_of_room_is_no_try() -> None:
+    outbox: Any = Outbox()
+    wakeup: Any = Wakeup()
+    client: Any = Client(NoRoom("too many host names are being looked up"))
+    asked = threading.Event()
+
+    def client_for(_tenant: str) -> Any:
+        asked.set()
+        return client
+
+    sender = Sender(outbox, wakeup, client_for, payload=lambda told: "{}")
+    sender.start()
+    assert asked.wait(10)
+    sender.stop(10.0)
+    assert outbox.outcome is None
+
+
+def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox: Any = Outbox()
+    wakeup: Any = Wakeup()
+    client: Any = Client(Answer(204, {}, b""))
+    start, refused = threading.Thread.start, threading.Event()
+
+    def first_fails(thread: threading.Thread) -> None:
+        if thread.name == "webhook" and not refused.is_set():
+            outbox.due = [DUE]  # its lease is over at once
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", first_fails)
+    sender = Sender(outbox, wakeup, lambda tenant: client, payload=lambda told: "{}")
+    sender.start()
+    assert refused.wait(10)
+    wakeup.wake()
+    assert outbox.over.wait(10)
+    sender.stop(10.0)
+    assert outbox.outcome == 204
+    assert sender._sending == {}

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from app.cli.durations import seconds
+from app.cli.durations import seconds, with_unit
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,11 @@ def test_a_number_and_a_unit(text, expected):
 def test_anything_else_is_refused(text):
     with pytest.raises(typer.BadParameter, match="no duration"):
         seconds(text)
+
+
+def test_a_unit_may_be_asked_for():
+    assert with_unit("5d") == 432_000.0
+    with pytest.raises(typer.BadParameter, match="'5' has no unit: say 5s, 5m, 5h or 5d"):
+        with_unit("5")
+    with pytest.raises(typer.BadParameter, match="no duration"):
+        with_unit("soon")

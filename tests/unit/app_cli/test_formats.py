@@ -17,7 +17,15 @@ def test_size(number, text):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0.0 s"), (59.94, "59.9 s"), (60, "1m 00s"), (185, "3m 05s"), (3600, "1h 00m"), (7630, "2h 07m")],
+    [
+        (0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1m 00s"),
+        (185, "3m 05s"),
+        (3600, "1h 00m"),
+        (7630, "2h 07m"),
+        (735574.3, "8d 12h"),
+    ],
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text

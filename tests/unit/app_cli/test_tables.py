@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.cells import cell_len
 
 from app.cli.gpu_table import bar, show_gpus, show_preview
 from app.cli.models import show_models
@@ -45,8 +46,47 @@ def test_jobs(at_80):
 
 def test_into_a_pipe_nothing_is_cut_off(monkeypatch, capsys):
     monkeypatch.delenv("COLUMNS", raising=False)
-    show_jobs([make_job("running", model="some-organisation/with-a-long-model-name" * 2)])
-    assert "some-organisation/with-a-long-model-name" * 2 in capsys.readouterr().out
+    long = "some-organisation/with-a-long-model-name" * 2
+    show_jobs([make_job("running", model=long, prompt="waves " * 200), make_job()])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert long in lines[1]
+    assert lines[1].endswith(" " + ("waves " * 200).strip())
+
+
+def test_jobs_show_whose_and_of_what_only_where_that_differs(at_80, monkeypatch, capsys):
+    same = [make_job(tenant="acme", prompt="waves that roll"), make_job(tenant="acme")]
+    head, line, _ = at_80(show_jobs, same)
+    assert head.split() == ["id", "status", "progress", "video", "age", "prompt"]
+    assert "waves" in line
+    monkeypatch.setenv("COLUMNS", "120")
+    show_jobs([make_job(tenant="acme", model="m"), make_job(tenant="umbrella")])
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["id", "tenant", "status", "progress", "model", "video", "age", "prompt"]
+    assert (first.split()[1], second.split()[1]) == ("acme", "umbrella")
+
+
+def test_many_columns_still_have_80(at_80):
+    jobs = [
+        make_job("running", tenant="a-tenant-with-a-long-name", model="ali-vilab/i2vgen-xl", prompt="波" * 90),
+        make_job("running", tenant="b", model="tiny"),
+    ]
+    head, line, _ = at_80(show_jobs, jobs)
+    assert head.split()[:2] == ["id", "tenant"]
+    assert "prompt" not in head
+    assert line.startswith(f"{JOB_ID} a-tenant-wit… running denoising 40% ali-vil… ")
+    _, line = at_80(show_jobs, [make_job("queued", prompt="波" * 90)])
+    assert cell_len(line) <= 80
+    assert line.endswith("波…")
+
+
+def test_a_job_put_off_says_for_how_long(at_80, capsys):
+    wait = make_job()["queue"]["wait"] | {"code": "not_before"}
+    reason = "not before 2026-11-30T00:00:00Z, as asked for"
+    job = make_job(queue=make_job()["queue"] | {"eta_seconds": 735574.3, "wait": wait, "wait_reason": reason})
+    assert "in 8d 12h" in at_80(show_jobs, [job])[1]
+    show_job(job)
+    assert f"position 2; {reason}; starts in about 8d 12h" in capsys.readouterr().out
 
 
 def test_a_job(at_80):
@@ -212,16 +252,29 @@ def test_an_estimate_says_where_it_fits_and_why_not(capsys):
 
 def test_models(at_80):
     lines = at_80(show_models, [make_model(), make_model(id="tiny", random_weights=True, held="3 runs\x1b failed")])
-    assert lines == [
-        "ali-vilab/i2vgen-xl",
-        "  presets standard: Every step in full.",
-        "          fast: An approximation.",
+    rest = [
+        "  preset    steps  estimate         measured",
+        "  standard     50  1m 11s, 9.0 GiB  1m 08s, 8.0 GiB, 12 jobs",
+        "      Every step in full.",
+        "  fast         50  fits no GPU      nothing yet",
+        "      An approximation.",
         "",
-        "tiny  random weights: its output is noise",
-        "  held    3 runs  failed",
-        "  presets standard: Every step in full.",
-        "          fast: An approximation.",
+        "  parameter       default  from    to  multiple of",
+        "  width               512   256  1280           64",
+        "  guidance_scale        9",
+        "  allow_int8        false",
+        "  seed",
     ]
+    first = ["ali-vilab/i2vgen-xl", *rest]
+    assert lines == [*first, "", "tiny  random weights: its output is noise", "  held: 3 runs  failed", *rest]
+
+
+def test_a_long_description_is_wrapped_and_indented(at_80):
+    (preset, _) = make_model()["presets"]
+    lines = at_80(show_models, [make_model(presets=[preset | {"description": "many words " * 20}])])
+    wrapped = [line for line in lines if "many words" in line]
+    assert len(wrapped) > 2
+    assert all(line.startswith(("      many", "      words")) for line in wrapped)
 
 
 def test_an_estimate_says_when_and_for_how_much(capsys):
@@ -235,6 +288,11 @@ def test_an_estimate_says_when_and_for_how_much(capsys):
     assert "starts    in about 2m 00s, and in 9 of 10 cases within 3m 00s" in lines
     assert "cost      0.0173" in lines
     assert not [line for line in lines if line.startswith("ends")]
+
+
+def test_an_estimate_says_why_nobody_can_tell_when(capsys):
+    show_estimate(make_estimate(expected_start=None, expected_finish=None, wait_reason="the queue is paused (fans)"))
+    assert "starts  unknown: the queue is paused (fans)" in capsys.readouterr().out.splitlines()
 
 
 def test_what_a_job_was_told_beside_its_parameters(capsys):
@@ -266,5 +324,8 @@ def test_an_account(capsys):
         "priority  up to 10",
         "share     2",
     ]
-    show_account(make_account(key=None))
-    assert "key       none: the service is open" in capsys.readouterr().out
+    limits = make_account()["limits"] | {"share": None}
+    show_account(make_account(key=None, limits=limits))
+    text = capsys.readouterr().out
+    assert "key       none: the service is open" in text
+    assert "share     none: its jobs stand in line as they came" in text

@@ -20,7 +20,10 @@ def test_any_other_start_is_for_the_server_to_judge():
     assert ahead("2030-01-31T18:00:00Z", "--deadline") == "2030-01-31T18:00:00Z"
 
 
-@pytest.mark.parametrize(("text", "words"), [("+", "no duration"), ("+soon", "no duration"), ("+1e30d", "too far")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("+", "no duration"), ("+soon", "no duration"), ("+1e30d", "too far"), ("soon", r"say 2030-.*, or \+2h for")],
+)
 def test_no_start(text, words):
     with pytest.raises(typer.BadParameter, match=words):
         ahead(text, "--deadline")
@@ -38,7 +41,7 @@ def test_a_time_in_full_is_that_time():
     assert ago("2026-01-31T18:00:00").tzinfo is not None
 
 
-@pytest.mark.parametrize(("text", "words"), [("yesterday", "no duration"), ("", "no duration"), ("1e30d", "too long")])
+@pytest.mark.parametrize(("text", "words"), [("yesterday", "no time: say 2h"), ("", "no time"), ("1e30d", "too long")])
 def test_no_time(text, words):
     with pytest.raises(typer.BadParameter, match=words):
         ago(text)

@@ -93,7 +93,22 @@ def test_the_callers_time_bounds_an_outage_too(client, server, fake_time):
     began = fake_time.now
     with pytest.raises(WaitTimeout, match="cannot reach the server"):
         client.wait("job_1", timeout=10.0)
-    assert fake_time.now - began <= 10.0
+    assert fake_time.now - began == pytest.approx(10.0), "all of it, and no more"
+
+
+def refused(request):
+    raise httpx.ConnectError("refused")
+
+
+def not_yet(request):
+    return httpx.Response(503, headers={"Retry-After": "60"})
+
+
+@pytest.mark.parametrize("away", [refused, not_yet])
+def test_a_server_that_is_back_at_the_last_moment_is_found(client, server, answer, fake_time, away):
+    until = fake_time.now + 5.0
+    server.default = lambda request: answer("succeeded", '"1"') if fake_time.now >= until else away(request)
+    assert client.wait("job_1", timeout=5.0)["status"] == "succeeded"
 
 
 def test_one_poll(client, server, answer):

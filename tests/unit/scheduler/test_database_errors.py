@@ -73,7 +73,7 @@ def test_a_server_that_is_not_there() -> None:
 def test_a_full_disk(tmp_path: Path) -> None:
     with opened(sqlite_url(tmp_path / "reelq.db")) as database:
         migrate(database)
-        with refused("no room left", StorageFull), database.write() as conn:
+        with refused("^the database has no room left$", StorageFull), database.write() as conn:
             pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
             conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
             conn.exec_driver_sql(

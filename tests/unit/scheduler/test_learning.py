@@ -292,6 +292,20 @@ def test_what_a_later_version_observed_is_passed_over() -> None:
     assert learned(peak(GIB, plan="fp4")).basis("fp16", SMALL) == "data sheet"
 
 
+def test_a_far_smaller_run_of_a_preset_tells_less_than_its_size_under_another_one() -> None:
+    fast, tiny = Shape(512, 512, 16, preset="fast"), Shape(256, 256, 4, preset="fast")
+    known = learned(timed(1.0), timed(9 * SHEET.step_seconds("fp16", tiny), 60.0, shape=tiny))
+    counted = SHEET.step_seconds("fp16", fast) / SHEET.step_seconds("fp16", SMALL)
+
+    assert known.step_seconds("fp16", fast) == pytest.approx(counted)
+    assert counted < known.step_seconds("fp16", SMALL)
+    assert known.fixed_seconds("fp16", fast) == pytest.approx(5.0)
+    assert known.basis("fp16", fast) == "scaled from 512x512x16"
+    near = Shape(448, 512, 16, preset="fast")
+    own = learned(timed(1.0), timed(0.5, shape=near))
+    assert own.basis("fp16", fast) == "scaled from 448x512x16,fast"
+
+
 def test_presets_and_guidance_are_shapes_of_their_own() -> None:
     fast = Shape(512, 512, 16, preset="fast")
     known = learned(*[peak(3 * GIB)] * 3, *[peak(5 * GIB, shape=fast)] * 3)
