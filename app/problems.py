@@ -196,7 +196,9 @@ def _one(error: Mapping[str, Any]) -> dict[str, str]:
 
 def _shown(value: object) -> str:
     """What was sent where a number was wanted, if it is short; else what kind of thing."""
-    return repr(value)[:40] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    if isinstance(value, str):
+        return repr(value[:40])
+    return repr(value)[:40] if isinstance(value, int | float | None) else f"a {type(value).__name__}"
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -242,7 +242,7 @@ class DeliveryTry(TypedDict):
 
 
 class Delivery(TypedDict):
-    """Something that an endpoint is told, `held` while that is disabled; `payload` and `log` are not there in a list."""
+    """What an endpoint is told, `held` while that is disabled; `payload` and `log` are not there in a list."""
 
     id: str
     object: str

@@ -14,8 +14,8 @@ from tests.support.http import Site, check_problem, picture
 KEYS = [
     "id", "object", "tenant", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata",
     "estimate", "queue", "attempts", "max_attempts", "cancel_requested", "deadline", "retry_of", "webhook_url",
-    "webhook_events", "result_ttl_seconds", "gpu", "resumed_from_step", "checkpoint_step", "notices", "measured", "error", "video", "not_before", "created_at",
-    "started_at", "finished_at",
+    "webhook_events", "result_ttl_seconds", "gpu", "resumed_from_step", "checkpoint_step", "notices", "measured",
+    "error", "video", "not_before", "created_at", "started_at", "finished_at",
 ]  # fmt: skip
 
 
