@@ -38,7 +38,7 @@ def test_killed_worker_costs_an_attempt_not_the_job(new_service: Callable[..., S
         "2/preview.webp",
         "2/thumbnail.jpg",
         "2/video.mp4",
-        "image.png",
+        "image.ppm",
     ]
     assert service.worker().pid != killed.pid
     assert service.client.get(f"/v1/jobs/{job_id}/video").status_code == 200

@@ -59,7 +59,7 @@ def test_a_checkpoint_drain_empties_the_device_at_once_and_ends_by_itself(new_se
     assert drain(service, resume_after_seconds=1)["state"] == "drained"
     assert service.wait_denoising(running)["attempts"] == 1
     gpu = service.gpu()
-    assert (gpu["state"], gpu["actor"]) == ("active", "drain of api: resume_after")
+    assert (gpu["state"], gpu["actor"]) == ("active", "drain of local: resume_after")
 
 
 def test_drain_needs_a_reason_and_a_known_gpu(service: Service) -> None:
@@ -81,7 +81,7 @@ def test_cancel_stops_a_running_job_at_the_next_step(service: Service) -> None:
     assert (job["status"], job["video"]) == ("cancelled", None)
     again = service.client.post(f"/v1/jobs/{job_id}/cancel")
     assert (again.status_code, again.json()["status"]) == (200, "cancelled")
-    assert sorted(path.name for path in (service.data_dir / "blobs" / "jobs" / job_id).iterdir()) == ["image.png"]
+    assert sorted(path.name for path in (service.data_dir / "blobs" / "jobs" / job_id).iterdir()) == ["image.ppm"]
     assert service.wait(service.submit()["id"])["status"] == "succeeded", "the worker goes on"
 
 

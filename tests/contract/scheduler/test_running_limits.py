@@ -279,7 +279,7 @@ def test_a_scan_passes_a_closed_gate_in_one_seek(scheduler: Scheduler, gpus: lis
     for _ in range(4):
         scheduler.queue.submit_many([new_job(tenant="flood", priority=9.0) for _ in range(250)])
 
-    assert visits(scheduler, scan, lines) == few
+    assert visits(scheduler, scan, lines) <= few, "by whatever plan PostgreSQL made of the few"
 
 
 def test_no_gpu_is_reserved_for_a_job_that_could_not_start(scheduler: Scheduler, clock: Clock) -> None:
