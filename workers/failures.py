@@ -27,7 +27,8 @@ def describe(failure: Exception) -> JobError:
     if isinstance(failure, StorageFull):
         return JobError("storage_full", str(failure))
     if isinstance(failure, StoreUnreachable):
-        return JobError("store_unreachable", str(failure))
+        # What the store's driver says, hosts and users in it, is for the log.
+        return JobError("store_unreachable", "the database or the blob store could not be used")
     if isinstance(failure, NumericalFailure):
         return JobError(NUMERICAL_ERROR, str(failure))
     if runtime.is_out_of_memory(failure):
@@ -36,5 +37,6 @@ def describe(failure: Exception) -> JobError:
 
 
 def is_unexpected(failure: Exception) -> bool:
-    """Tell whether the log should have the traceback."""
-    return not isinstance(failure, SchedulerError | UnreadableInput | NumericalFailure)
+    """Tell whether the log should have the traceback: where its words are not all in the job."""
+    foreseen = isinstance(failure, SchedulerError | UnreadableInput | NumericalFailure)
+    return not foreseen or isinstance(failure, StoreUnreachable)

@@ -155,6 +155,8 @@ async def test_a_job_that_is_deleted_ends_its_streams(site: Site) -> None:
         site.scheduler.queue.delete(job_id)
         site.scheduler.wakeup.notify(f"job:{job_id}")
         await until(lambda: reader.ended)
+    assert reader.said[0] == ("status", "queued")
+    assert site.hub.waiting == 0
 
 
 async def test_a_revoked_key_ends_its_streams(site: Site) -> None:

@@ -136,14 +136,17 @@ def test_blobs_that_are_away_for_a_moment_cost_nothing(
     assert bench.files(job_id) == ["1/preview.webp", "1/thumbnail.jpg", "1/video.mp4", "image.png"]
 
 
-def test_blobs_that_stay_away_are_named_as_the_reason(bench: "Bench", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blobs_that_stay_away_are_the_reason_and_their_words_stay_here(
+    bench: "Bench", monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id = bench.submit()
     blobs = bench.scheduler.blobs
     monkeypatch.setattr(blobs, "put_file", _failing(blobs.put_file, StoreUnreachable("S3 is gone"), times=1000))
     assert bench.run(bench.claim()) == "store_unreachable"
     (attempt,) = bench.scheduler.queue.attempts(job_id)
     assert attempt.error is not None
-    assert (attempt.error.code, attempt.error.message) == ("store_unreachable", "S3 is gone")
+    assert attempt.error.code == "store_unreachable"
+    assert "S3" not in attempt.error.message
     assert bench.job(job_id).status is JobStatus.QUEUED
 
 
