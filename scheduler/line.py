@@ -10,6 +10,7 @@ goes by its rank, also before a claim has noticed; so the work ahead of it is th
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Self
 
@@ -26,6 +27,7 @@ from scheduler.store.lines import Ahead, Deferred, Ready, Rung
 EXACT_PLACES = lines.MOST
 RUNG_STEP = 250
 _LADDER_SECONDS = 2.0  # the least time for which a ladder is used
+_ASKED = 12  # jobs for which to count takes no longer than to read the line
 
 # What is before a place in the line, and of the jobs there, if they are few, the seconds in order.
 Before = tuple[Ahead, Sequence[float]]
@@ -108,7 +110,7 @@ class Lines:
         ours = [one for one in deferred if one.model == model and one.plan in plans]
         due = [one.ready for one in ours if one.not_before <= now]
         sooner = [(one.not_before, one.ready.job_id) for one in ours if one.not_before > now]
-        view = (_asked if len(jobs) == 1 else _read)(conn, model, plans, due)
+        view = (_asked if len(jobs) <= _ASKED else _read)(conn, model, plans, due)
 
         def standing(rank: float, job_id: str) -> Standing:
             (ahead, seconds, longest), first = view(rank, job_id)
@@ -133,6 +135,7 @@ class Lines:
 def _asked(conn: Connection, model: str, plans: Collection[str], due: Sequence[Ready]) -> View:
     """The line as the database counts it, and the jobs that are due."""
     joining = _count(due)
+    front = cache(lambda: _count([*_first(conn, model, plans, lines.FEW), *due]))
 
     def before(rank: float, job_id: str) -> Before:
         parts = [lines.ahead(conn, model, plan, rank, job_id) for plan in plans]
@@ -141,7 +144,7 @@ def _asked(conn: Connection, model: str, plans: Collection[str], due: Sequence[R
         total = Ahead(sum(jobs), sum(seconds), max(longest))
         if not 0 < total.jobs <= lines.FEW:
             return total, []
-        return total, _count([*_first(conn, model, plans, lines.FEW), *due])(rank, job_id)[1]
+        return total, front()(rank, job_id)[1]
 
     return before
 

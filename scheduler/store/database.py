@@ -2,14 +2,14 @@
 
 import select
 import sqlite3
-from collections import namedtuple
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -28,6 +28,7 @@ from scheduler.store.turn import Turn
 # Before it, a WAL reset by one writer can lose what another has just committed (https://sqlite.org/wal.html).
 SQLITE_MINIMUM = (3, 51, 3)
 _BUSY_TIMEOUT_MS = 15_000
+_SWITCH_PAUSE_SECONDS = 0.002
 # A client that vanishes in mid-transaction must not hold its row locks, nor a dead server its callers, for hours.
 _POSTGRES_LIMITS = {"connect_timeout": 5, "tcp_user_timeout": 10_000}  # seconds, milliseconds
 _POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=15s -c lock_timeout=15s -c statement_timeout=30s"
@@ -57,18 +58,20 @@ class Database:
         self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url, _POSTGRES_OPTIONS)
         self._trips = self._engine if self.is_sqlite else _postgres_trips_engine(self.url)
         self._writers = _turn_of(self.url) if self.is_sqlite else None
+        self._glancing = threading.Lock()  # guards _glancer, which is SQLite's
+        self._glancer: PoolProxiedConnection | None = None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that writes nothing; on SQLite it sees one snapshot, on PostgreSQL each statement its own."""
-        with translated(), self._engine.connect() as conn:
+        with translated(), self._driver_errors(), self._engine.connect() as conn:
             yield conn
             conn.commit()  # psycopg forgets what it has prepared when it rolls back
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that commits when the block ends, or rolls back when it raises."""
-        with self._turn(), translated(), self._engine.connect() as conn:
+        with self._turn(), translated(), self._driver_errors(), self._engine.connect() as conn:
             writing = conn.execution_options(reelq_write=True)
             with writing.begin():
                 yield writing
@@ -78,7 +81,7 @@ class Database:
         """Do what `write` does, on the driver itself: for the statements of `script`."""
         with self._turn(), translated(), self._driver_errors():
             pooled = self._trips.raw_connection()
-            trip = self._trip(pooled.driver_connection)
+            trip = Trip(pooled.driver_connection, self.dialect, self.clock)
             try:
                 trip.begin()
                 yield trip
@@ -95,23 +98,28 @@ class Database:
     def glance(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
         """Return the rows of one statement that reads, by the driver alone: a transaction by itself."""
         try:
+            if self.is_sqlite:
+                return self._glance_at_file(statement, parameters)
             pooled = self._trips.raw_connection()
             try:
-                cursor = pooled.cursor()
-                cursor.execute(statement.sql(self.dialect, self.clock), parameters)
-                return list(cursor.fetchall())
+                return _rows(pooled, statement.sql(self.dialect, self.clock), parameters)
             finally:
                 pooled.close()
         except Exception:
             with translated(), self._driver_errors():
                 raise
 
-    def _trip(self, connection: Any) -> Trip:
-        if self.is_sqlite:
-            return Trip(connection, "sqlite", self.clock, lambda: _named_cursor(connection))
-        from psycopg.rows import namedtuple_row
-
-        return Trip(connection, "postgresql", self.clock, lambda: connection.cursor(row_factory=namedtuple_row))
+    def _glance_at_file(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
+        # To take a connection from the pool and give it back takes several times as long as the statement.
+        with self._glancing:
+            if self._glancer is None:
+                self._glancer = self._engine.raw_connection()
+            try:
+                return _rows(self._glancer, statement.sql(self.dialect, self.clock), parameters)
+            except Exception:
+                self._glancer.invalidate()
+                self._glancer = None
+                raise
 
     @contextmanager
     def _driver_errors(self) -> Iterator[None]:
@@ -154,7 +162,11 @@ class Database:
             conn.execute(text("SET LOCAL lock_timeout = 0"))
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection."""
+        with self._glancing:
+            if self._glancer is not None:
+                self._glancer.close()
+                self._glancer = None
         self._engine.dispose()
         self._trips.dispose()
         if self._writers:
@@ -215,7 +227,7 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = None  # we say BEGIN ourselves
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _use_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -226,6 +238,20 @@ def _sqlite_engine(url: URL) -> Engine:
         conn.exec_driver_sql("BEGIN IMMEDIATE" if options.get("reelq_write") else "BEGIN")
 
     return engine
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Switch a file to write-ahead logging, for good. Of several that do so at once SQLite refuses all but one."""
+    until = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except cursor.connection.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:
+                raise
+            time.sleep(_SWITCH_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _postgres_engine(url: URL, options: str) -> Engine:
@@ -259,12 +285,7 @@ def _postgres_trips_engine(url: URL) -> Engine:
     return engine
 
 
-def _named_cursor(connection: Any) -> Any:
+def _rows(connection: PoolProxiedConnection, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
     cursor = connection.cursor()
-    cursor.row_factory = lambda at, values: _row_type(tuple(column[0] for column in at.description))._make(values)
-    return cursor
-
-
-@cache
-def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Row", names)
+    cursor.execute(sql, parameters)
+    return list(cursor.fetchall())

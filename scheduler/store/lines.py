@@ -14,6 +14,8 @@ from sqlalchemy import Connection, bindparam, select, text
 
 from scheduler.states import Outcome
 from scheduler.store import schema as s
+from scheduler.store import script
+from scheduler.store.script import Statement
 
 LAST_RANK = -sys.float_info.max  # behind all ready jobs
 MOST = 1000  # jobs that a query counts or returns,
@@ -22,7 +24,7 @@ FEW = 64  # or returns where these will do
 # Spelled out, for an engine to see that its partial index will do, and PostgreSQL that it need plan only once.
 _LINE = "FROM job_states WHERE status = 'queued' AND not_before = 0 AND model = :model AND plan = :plan"
 _ORDER = "ORDER BY rank DESC, job_id"
-_AHEAD = text(
+_AHEAD = Statement(
     f"""
     SELECT count(*) AS jobs, coalesce(sum(est_seconds), 0.0) AS seconds, coalesce(max(est_seconds), 0.0) AS longest
     FROM (
@@ -32,7 +34,7 @@ _AHEAD = text(
     ) ahead
     """  # noqa: S608  constants of this file
 )
-_FIRST = {few: text(f"SELECT rank, job_id, est_seconds {_LINE} {_ORDER} LIMIT {few}") for few in (FEW, MOST)}
+_FIRST = {few: Statement(f"SELECT rank, job_id, est_seconds {_LINE} {_ORDER} LIMIT {few}") for few in (FEW, MOST)}
 _FIRST_OPEN = text(f"SELECT rank, job_id, est_seconds {_LINE} AND gate NOT IN :closed {_ORDER} LIMIT {FEW}").bindparams(
     bindparam("closed", expanding=True)
 )
@@ -46,17 +48,19 @@ _RUNGS = text(
     WHERE jobs % :step = 0 ORDER BY jobs
     """  # noqa: S608
 )
-_DEFERRED = text(
+_DEFERRED = Statement(
     f"""
     SELECT not_before, model, plan, rank, job_id, est_seconds FROM job_states
     WHERE status = 'queued' AND not_before > 0 AND not_before <= :until ORDER BY not_before, job_id LIMIT {MOST}
     """  # noqa: S608
 )
-_PRESENT = """
-    SELECT {clock} AS now, paused_at, pause_reason, pause_actor,
+_PRESENT = Statement(
+    """
+    SELECT {now} AS now, paused_at, pause_reason, pause_actor,
            (SELECT min(not_before) FROM job_states WHERE status = 'queued' AND not_before > 0) AS next_at
     FROM (SELECT 1) AS look LEFT JOIN queue_state ON paused_at IS NOT NULL
-"""
+    """
+)
 
 
 class Ahead(NamedTuple):
@@ -113,7 +117,7 @@ class Present:
 
 def present(conn: Connection, clock: str) -> Present:
     """Return how things are by `clock`, an SQL expression."""
-    row = conn.execute(text(_PRESENT.format(clock=clock))).one()
+    (row,) = script.select(conn, _PRESENT, {}, clock=clock)
     pause = None if row.paused_at is None else Pause(row.paused_at, row.pause_reason, row.pause_actor)
     return Present(float(row.now), pause, row.next_at)
 
@@ -121,12 +125,12 @@ def present(conn: Connection, clock: str) -> Present:
 def ahead(conn: Connection, model: str, plan: str, rank: float, job_id: str) -> Ahead:
     """Count the ready jobs before a place in the line; `MOST` or more: the numbers are of some of them."""
     values = {"model": model, "plan": plan, "rank": rank, "job_id": job_id}
-    return Ahead(*conn.execute(_AHEAD, values).one())
+    return Ahead(*script.select(conn, _AHEAD, values)[0])
 
 
 def first(conn: Connection, model: str, plan: str, most: int) -> list[Ready]:
     """Return the first ready jobs of the line in order, at most so many: `FEW` or `MOST`."""
-    return [Ready._make(row) for row in conn.execute(_FIRST[most], {"model": model, "plan": plan}).all()]
+    return [Ready._make(row) for row in script.select(conn, _FIRST[most], {"model": model, "plan": plan})]
 
 
 def first_open(conn: Connection, model: str, plan: str, closed: Collection[str]) -> list[Ready]:
@@ -150,7 +154,7 @@ def deferred(conn: Connection, until: float) -> list[Deferred]:
     """Return the queued jobs, of all models, that are to be put into their lines by `until`: the soonest `MOST`."""
     return [
         Deferred(row.not_before, row.model, row.plan, Ready(row.rank, row.job_id, row.est_seconds))
-        for row in conn.execute(_DEFERRED, {"until": until}).all()
+        for row in script.select(conn, _DEFERRED, {"until": until})
     ]
 
 

@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
     Table,
     Text,
     and_,
@@ -28,14 +27,15 @@ from scheduler.errors import NotFound
 from scheduler.hangs import Stint
 from scheduler.records import Gpu, GpuInfo, GpuSample, OpenLease, Progress, ServedModel, Worker
 from scheduler.states import GpuState, JobStatus, Stage
-from scheduler.store import eventlog, rows
+from scheduler.store import eventlog, rows, script
 from scheduler.store import schema as s
+from scheduler.store.script import Statement
 
-_GPUS = select(s.gpus).order_by(s.gpus.c.id)
-_WORKERS = select(s.workers).order_by(s.workers.c.id)
-_LEASES = select(s.leases).order_by(s.leases.c.job_id)
-_DRAINS = select(s.drains)
-_RESERVATIONS = select(s.reservations)
+_GPUS = Statement("SELECT * FROM gpus ORDER BY id")
+_WORKERS = Statement("SELECT * FROM workers ORDER BY id")
+_LEASES = Statement("SELECT * FROM leases ORDER BY job_id")
+_DRAINS = Statement("SELECT * FROM drains")
+_RESERVATIONS = Statement("SELECT * FROM reservations")
 _STINTS = select(s.leases).order_by(s.leases.c.job_id)
 
 
@@ -144,7 +144,7 @@ def upsert_worker(conn: Connection, worker: Worker, now: float) -> None:
 
 def worker(conn: Connection, worker_id: str) -> Worker | None:
     """Return a worker as it has registered, if it has."""
-    row = conn.execute(_WORKERS.where(s.workers.c.id == worker_id)).one_or_none()
+    row = conn.execute(select(s.workers).where(s.workers.c.id == worker_id)).one_or_none()
     return None if row is None else rows.worker(row)
 
 
@@ -213,17 +213,17 @@ def idle_stints(conn: Connection, before: float) -> list[Stint]:
 def gpus(conn: Connection, *, online_since: float, gpu_ids: Sequence[str] | None = None) -> list[Gpu]:
     """Return all GPUs, or those of `gpu_ids` that are known, with what belongs to them, by id."""
 
-    def of(query: Select[Any], column: Column[str]) -> Iterable[Row[Any]]:
-        return conn.execute(query if gpu_ids is None else query.where(column.in_(gpu_ids)))
+    def of(statement: Statement) -> list[Any]:
+        return script.select(conn, statement, {})
 
     workers: dict[str, list[Worker]] = defaultdict(list)
-    for row in of(_WORKERS, s.workers.c.gpu_id):
+    for row in of(_WORKERS):
         workers[row.gpu_id].append(rows.worker(row))
     leases: dict[str, list[OpenLease]] = defaultdict(list)
-    for row in of(_LEASES, s.leases.c.gpu_id):
+    for row in of(_LEASES):
         leases[row.gpu_id].append(rows.open_lease(row))
-    drains = {row.gpu_id: rows.drain(row) for row in of(_DRAINS, s.drains.c.gpu_id)}
-    reservations = {row.gpu_id: rows.reservation(row) for row in of(_RESERVATIONS, s.reservations.c.gpu_id)}
+    drains = {row.gpu_id: rows.drain(row) for row in of(_DRAINS)}
+    reservations = {row.gpu_id: rows.reservation(row) for row in of(_RESERVATIONS)}
     return [
         rows.gpu(
             row,
@@ -233,7 +233,8 @@ def gpus(conn: Connection, *, online_since: float, gpu_ids: Sequence[str] | None
             workers=workers[row.id],
             leases=leases[row.id],
         )
-        for row in of(_GPUS, s.gpus.c.id)
+        for row in of(_GPUS)
+        if gpu_ids is None or row.id in gpu_ids
     ]
 
 

@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, union_all
 
 from scheduler.errors import NotFound
 from scheduler.ids import first_at
 from scheduler.records import Attempt, Job, ServedModel
 from scheduler.states import JobStatus
-from scheduler.store import rows
+from scheduler.store import rows, script
 from scheduler.store import schema as s
+from scheduler.store.script import Statement
 
 # Built once: that takes as long as the database does.
 _JOB = rows.select_jobs().where(s.jobs.c.id == bindparam("job_id"))
-_MODELS = select(s.models).order_by(s.models.c.seen_at.desc(), s.models.c.id)
+_MODELS = Statement("SELECT * FROM models ORDER BY seen_at DESC, id")
 # An id is made before its job is committed, and by another clock: far longer than that, and than clocks differ.
 _ID_SLACK_SECONDS = 3600.0
 
@@ -108,8 +109,8 @@ def versions(conn: Connection, job_ids: list[str]) -> dict[str, tuple[int, int]]
 
 def models(conn: Connection) -> dict[str, ServedModel]:
     """Return the models that workers have registered, by id, newest first."""
-    return {row.id: _model(row) for row in conn.execute(_MODELS)}
+    return {row.id: _model(row) for row in script.select(conn, _MODELS, {})}
 
 
-def _model(row: Row[tuple[object, ...]]) -> ServedModel:
+def _model(row: Any) -> ServedModel:
     return ServedModel(row.id, row.architecture, row.weights_bytes, row.fingerprint, row.held_reason)

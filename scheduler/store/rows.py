@@ -129,7 +129,7 @@ def attempt(row: Row[Any]) -> Attempt:
 
 
 def gpu(
-    row: Row[Any],
+    row: Any,
     *,
     online: bool,
     drain: Drain | None,
@@ -140,7 +140,14 @@ def gpu(
     """Read a row of the gpus table, with what belongs to it."""
     return Gpu(
         info=GpuInfo(
-            row.id, row.host, row.model, row.kind, row.name, tuple(row.plans), row.total_bytes, row.headroom_bytes
+            row.id,
+            row.host,
+            row.model,
+            row.kind,
+            row.name,
+            tuple(as_json(row.plans)),
+            row.total_bytes,
+            row.headroom_bytes,
         ),
         state=GpuState(row.state),
         reason=row.reason,
@@ -156,13 +163,14 @@ def gpu(
     )
 
 
-def worker(row: Row[Any]) -> Worker:
+def worker(row: Any) -> Worker:
     """Read a row of the workers table."""
-    ready = row.ready and row.condemned is None  # one that is to be replaced gets no job
-    return Worker(row.id, row.gpu_id, row.pid, row.model, row.resident_bytes, ready, tuple(row.can_load), row.plan)
+    ready = bool(row.ready) and row.condemned is None  # one that is to be replaced gets no job
+    can_load = tuple(as_json(row.can_load))
+    return Worker(row.id, row.gpu_id, row.pid, row.model, row.resident_bytes, ready, can_load, row.plan)
 
 
-def open_lease(row: Row[Any]) -> OpenLease:
+def open_lease(row: Any) -> OpenLease:
     """Read a row of the leases table."""
     return OpenLease(
         job_id=row.job_id,
@@ -179,12 +187,12 @@ def open_lease(row: Row[Any]) -> OpenLease:
     )
 
 
-def drain(row: Row[Any]) -> Drain:
+def drain(row: Any) -> Drain:
     """Read a row of the drains table."""
     return Drain(DrainMode(row.mode), row.asked_at, row.deadline_at, OnDeadline(row.on_deadline), row.resume_at)
 
 
-def reservation(row: Row[Any]) -> Reservation:
+def reservation(row: Any) -> Reservation:
     """Read a row of the reservations table."""
     return Reservation(row.job_id, row.reserved_bytes, row.start_at, row.made_at)
 
@@ -194,7 +202,7 @@ def as_json(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _progress(row: Row[Any]) -> Progress:
+def _progress(row: Any) -> Progress:
     return Progress(Stage(row.stage), row.step, row.steps, row.fraction)
 
 

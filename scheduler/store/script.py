@@ -11,11 +11,14 @@ The text is the same for both engines, but for the macros of `_MACROS`, each wit
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
 
 from scheduler.store.eventlog import POSITION
 
@@ -91,15 +94,45 @@ class Batch:
     expressions: Mapping[str, str] = field(default_factory=dict)
 
 
+def select(conn: Connection, statement: Statement, parameters: Mapping[str, Any], *, clock: str = "") -> list[Any]:
+    """Return the rows (by name) of a statement that reads, inside a transaction of SQLAlchemy's.
+
+    JSON is text, and a truth value a number, where SQLite has no other. `clock` is for `{now}`.
+    """
+    dialect = conn.dialect.name
+    cursor = named_cursor(dialect, conn.connection.driver_connection)
+    cursor.execute(statement.sql(dialect, clock), parameters)
+    return list(cursor.fetchall())
+
+
+def named_cursor(dialect: str, connection: Any) -> Any:
+    """Return a cursor of a driver's connection, whose rows have names."""
+    if dialect == "postgresql":
+        from psycopg.rows import namedtuple_row
+
+        return connection.cursor(row_factory=namedtuple_row)
+    cursor = connection.cursor()
+    cursor.row_factory = lambda at, values: _row_type(tuple(column[0] for column in at.description))._make(values)
+    return cursor
+
+
+@cache
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names)
+
+
 class Trip:
     """An open write transaction on a driver's connection; on PostgreSQL it begins with the first statement."""
 
-    def __init__(self, connection: Any, dialect: str, clock: str, cursor: Callable[[], Any]) -> None:
+    def __init__(self, connection: Any, dialect: str, clock: str) -> None:
         self._connection = connection
-        self.cursor = cursor
         self._begun = False
         self.dialect = dialect
         self.clock = clock
+
+    def cursor(self) -> Any:
+        """Return a cursor whose rows have names."""
+        return named_cursor(self.dialect, self._connection)
 
     def run(self, statements: Sequence[Statement], parameters: Mapping[str, Any]) -> list[Done]:
         """Execute the statements in order, in one round trip; returns what each did."""

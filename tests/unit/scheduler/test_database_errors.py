@@ -5,8 +5,10 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -205,3 +207,18 @@ def _python(program: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REELQ_")}
     command = [sys.executable, "-c", textwrap.dedent(program)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    together = Barrier(8)
+
+    def look(url: str) -> float:
+        with opened(url) as database:
+            together.wait()
+            with database.read() as conn:
+                return database.now(conn)
+
+    with ThreadPoolExecutor(together.parties) as threads:
+        for number in range(20):
+            urls = [sqlite_url(tmp_path / f"{number}.sqlite")] * together.parties
+            assert all(threads.map(look, urls))
