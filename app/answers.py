@@ -4,6 +4,7 @@ from fastapi import Request, Response
 
 from app import views
 from app.context import Context
+from app.headers import header
 from scheduler.records import Job
 from scheduler.states import JobStatus
 
@@ -24,6 +25,4 @@ def base_url(request: Request) -> str:
     if context.settings.public_url is not None:
         return context.settings.public_url.rstrip("/")
     # What `request.base_url` says, for a service at the root of its host; that takes as long as the rest of a poll.
-    scope = request.scope
-    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-    return f"{scope['scheme']}://{host.decode('latin-1')}"
+    return f"{request.scope['scheme']}://{header(request.scope, b'host') or ''}"

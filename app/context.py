@@ -7,6 +7,7 @@ import anyio
 from fastapi import Depends, Request
 
 from app.door import Door
+from app.intake import Intake
 from app.looks import Looks
 from app.places import Places
 from app.settings import FrontEndSettings
@@ -23,6 +24,7 @@ class Context:
     door: Door
     hub: ChangeHub
     looks: Looks
+    intake: Intake
     submissions: Places
     fetches: Places  # submissions whose image comes from a URL: they may wait long for it
     submitting: anyio.CapacityLimiter  # as many threads as there may be submissions: some wait for a URL or a disk

@@ -4,11 +4,11 @@ import asyncio
 import math
 from collections.abc import Mapping
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.door import PUBLIC, Door, Visitor, check_scope
 from app.errors import RequestError
+from app.headers import header
 from app.problems import of_scheduler, refusal
 from scheduler.errors import SchedulerError
 from scheduler.keys import Scope as Permission
@@ -36,7 +36,7 @@ class Gate:
             return
         told: Mapping[str, str] = {}
         try:
-            visitor = await self._door.admit(Headers(scope=scope).get("authorization"))
+            visitor = await self._door.admit(header(scope, b"authorization"))
             permission = check_scope(visitor.principal, scope["method"], scope["path"])
             if visitor.limits.requests_per_minute is not None or visitor.limits.submits_per_minute is not None:
                 told = await self._within_limits(visitor, permission)

@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlalchemy import make_url
 from starlette.concurrency import run_in_threadpool
 
-from app.context import Context
+from app.settings import FrontEndSettings
+from scheduler.blobs import BlobStore
 from scheduler.errors import QueueFull, SchedulerError, StorageFull, TenantQueueFull
 
 _REMEMBERED_SECONDS = 1.0
@@ -21,11 +22,13 @@ class Intake:
     A full queue and a full disk are remembered for a second, in which nobody looks: refusing a flood costs nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: FrontEndSettings, blobs: BlobStore) -> None:
+        self._settings = settings
+        self._blobs = blobs
         self._refusals: dict[str, tuple[float, SchedulerError]] = {}
         self._disks_looked_at = float("-inf")
 
-    async def check(self, context: Context, tenant: str) -> None:
+    async def check(self, tenant: str) -> None:
         """Raise the `QueueFull` or `StorageFull` that a submission of `tenant` would end with, as far as is known."""
         now = time.monotonic()
         for whose in (_ALL, tenant):
@@ -36,7 +39,7 @@ class Intake:
             return
         self._disks_looked_at = now
         try:
-            await run_in_threadpool(check_disks, context)
+            await run_in_threadpool(self.check_disks)
         except StorageFull as error:
             self.remember(error, tenant)
             raise
@@ -47,20 +50,19 @@ class Intake:
             whose = tenant if isinstance(error, TenantQueueFull) else _ALL
             self._refusals[whose] = (time.monotonic() + _REMEMBERED_SECONDS, error)
 
+    def check_disks(self) -> None:
+        """Raise `StorageFull` where a disk that a submission is written to has too little room; any thread may.
 
-def check_disks(context: Context) -> None:
-    """Raise `StorageFull` where a disk that a submission is written to has too little room.
-
-    A blob store and an embedded database must have `min_free_disk_bytes`, temporary files the room for one image.
-    """
-    settings = context.settings
-    must = settings.min_free_disk_bytes
-    _check("the blob store", context.scheduler.blobs.free_bytes(), must)
-    database = make_url(settings.resolved_database_url)
-    if database.get_backend_name() == "sqlite" and database.database:
-        _check("the disk of the database", shutil.disk_usage(Path(database.database).parent).free, must)
-    room = min(must, settings.max_image_bytes)
-    _check("the disk for temporary files", shutil.disk_usage(tempfile.gettempdir()).free, room)
+        A blob store and an embedded database must have `min_free_disk_bytes`, temporary files the room for one image.
+        """
+        settings = self._settings
+        must = settings.min_free_disk_bytes
+        _check("the blob store", self._blobs.free_bytes(), must)
+        database = make_url(settings.resolved_database_url)
+        if database.get_backend_name() == "sqlite" and database.database:
+            _check("the disk of the database", shutil.disk_usage(Path(database.database).parent).free, must)
+        room = min(must, settings.max_image_bytes)
+        _check("the disk for temporary files", shutil.disk_usage(tempfile.gettempdir()).free, room)
 
 
 def _check(what: str, free_bytes: int | None, must_bytes: int) -> None:

@@ -14,6 +14,7 @@ from app.background import Chore, maintaining
 from app.context import Context
 from app.door import Door
 from app.gate import Gate
+from app.intake import Intake
 from app.looks import Looks
 from app.middleware import BodyLimit, RequestEnvelope, SiteGuard
 from app.openapi import document, operation_id
@@ -63,6 +64,7 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
             place_seconds=settings.place_seconds,
             gpu_hour_cost=settings.gpu_hour_cost,
         ),
+        intake=Intake(settings, scheduler.blobs),
         submissions=Places(settings.max_uploads, "submissions"),
         fetches=Places(max(1, settings.max_uploads // 2), "submissions of images by URL"),
         submitting=anyio.CapacityLimiter(settings.max_uploads),
@@ -84,7 +86,8 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    modules = (submitting, watching, jobs, media, videos, models, account, webhooks, admin, queue, events, health)
+    # The first that matches is taken: what is called most stands first.
+    modules = (watching, submitting, jobs, media, videos, models, account, webhooks, admin, queue, events, health)
     for module in modules:
         app.include_router(module.router)
     app.state.routes = [route for module in modules for route in module.router.routes]

@@ -15,12 +15,11 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import RequestError
-from app.intake import Intake
+from app.headers import header, headers
 from app.problems import problem, refusal
 
 REQUEST_ID = "X-Request-Id"
@@ -52,8 +51,8 @@ class RequestEnvelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = asked if _SAFE_ID.fullmatch(asked) else secrets.token_hex(8)
+        asked = header(scope, _REQUEST_ID)
+        request_id = asked if asked is not None and _SAFE_ID.fullmatch(asked) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.monotonic()
         status = 0
@@ -64,11 +63,12 @@ class RequestEnvelope:
                 status = message["status"]
                 given = {name for name, _ in message["headers"]}
                 missing = [header for header in DEFAULT_HEADERS if header[0] not in given]
-                headers = [*message["headers"], (_REQUEST_ID, request_id.encode()), *missing]
-                message = {**message, "headers": headers}
+                told = [*message["headers"], (_REQUEST_ID, request_id.encode()), *missing]
+                message = {**message, "headers": told}
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        outside = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
             try:
                 await self._app(scope, receive, send_with_headers)
             except ClientDisconnect:  # in the middle of its upload; nobody is there to answer
@@ -80,6 +80,8 @@ class RequestEnvelope:
                 detail = f"the server made an error; its log has it under request id {request_id}"
                 await problem(scope, 500, "internal_error", detail)(scope, receive, send_with_headers)
             _log_request(scope, status, time.monotonic() - began)
+        finally:
+            structlog.contextvars.reset_contextvars(**outside)
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
@@ -114,16 +116,15 @@ class SiteGuard:
             await problem(scope, status, code, detail)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        name = _host_name(host)
-        if name is None or len(headers.getlist("host")) > 1:  # whose URLs would be in the answer?
+        hosts = list(headers(scope, b"host"))
+        name = _host_name(hosts[0]) if len(hosts) == 1 else None
+        if name is None:  # whose URLs would be in the answer?
             return 400, "invalid_host", "the Host header is not a host name or address"
         if self._has_keys():
             return None
         if not (self._any_host or _is_loopback(name)):
             return 421, "host_not_allowed", "this server answers to localhost, 127.0.0.1 and [::1] only"
-        if scope["method"] not in _SAFE_METHODS and _is_cross_site(headers, host):
+        if scope["method"] not in _SAFE_METHODS and _is_cross_site(scope, hosts[0]):
             return 403, "cross_site", "requests from other web sites may not change anything here"
         return None
 
@@ -144,11 +145,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _is_cross_site(headers: Headers, host: str) -> bool:
-    site = headers.get("sec-fetch-site")
+def _is_cross_site(scope: Scope, host: str) -> bool:
+    site = header(scope, b"sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
-    origin = headers.get("origin")
+    origin = header(scope, b"origin")
     if origin is None:  # not a browser
         return False
     try:
@@ -169,26 +170,23 @@ class BodyLimit:
     """Counts the bytes of each body as they arrive, so that nothing above the limit is ever kept or spooled.
 
     A body that takes longer than `upload_seconds` is refused too, and one that is waited for longer than
-    `PIECE_SECONDS` for each `PIECE_BYTES` of it. It also keeps the `Intake` of the process, as
-    `scope["state"]["intake"]`.
+    `PIECE_SECONDS` for each `PIECE_BYTES` of it.
     """
 
     def __init__(self, app: ASGIApp, *, limit: Callable[[Scope], Limit]) -> None:
         self._app = app
         self._limit = limit
-        self._intake = Intake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; a body that grows above its limit, or is late, raises inside whatever reads it."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
         limit = self._limit(scope)
-        declared = Headers(scope=scope).get("content-length", "0")
+        declared = header(scope, b"content-length") or "0"
         if declared.isdigit() and int(declared[:20]) > limit.max_bytes:
             await refusal(scope, limit.error())(scope, receive, send)
             return
-        scope.setdefault("state", {})["intake"] = self._intake
         seconds = scope["app"].state.context.settings.upload_seconds
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
@@ -228,6 +226,11 @@ class BodyLimit:
             await send(message)
 
         await self._app(scope, counted, watched)
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether a body may come: HTTP/1.1 has none where neither of two headers says so (RFC 9112, 6.3)."""
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def _late(seconds: float) -> RequestError:

@@ -8,11 +8,13 @@ import asyncio
 import resource
 import secrets
 import time
+from typing import cast
 
 import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.joined import JoinedWrites
 from app.middleware import DEFAULT_HEADERS, REQUEST_ID
 from app.problems import problem
 
@@ -61,7 +63,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, unless the process has all the connections it can bear."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         if len(self.connections) > max_connections():
             transport.abort()
             self._log_turned_away(len(self.connections) - 1)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from app.access import Principal
 from app.context import Context
 from app.errors import RequestError
-from app.intake import check_disks
 from app.schemas import JobFields
 from app.sources import StoredSource
 from app.submission import submit
@@ -25,7 +24,7 @@ def retry(context: Context, caller: Principal, job: Job, idempotency_key: str | 
     """
     if job.status not in _UNSUCCESSFUL:
         raise InvalidState(f"job {job.id} is {job.status.value}: only failed and cancelled jobs can be retried")
-    check_disks(context)
+    context.intake.check_disks()
     asked = JobFields(
         **job.params.to_dict(),
         model=job.model,

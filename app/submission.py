@@ -21,7 +21,6 @@ from app.schemas import JobFields, Parameters
 from app.schemas.submission import RESULT_TTL_MIN_SECONDS
 from app.sources import Source, UrlSource, url_not_allowed
 from app.times import parse_time
-from app.uploads import intake_of
 from scheduler import catalog
 from scheduler.errors import InvalidParameter, Refused, SchedulerError, Unavailable
 from scheduler.ids import new_id
@@ -51,12 +50,12 @@ def check_key(idempotency_key: str | None) -> None:
         )
 
 
-async def in_thread(request: Request, context: Context, work: Callable[[], Response]) -> Response:
+async def in_thread(context: Context, caller: Principal, work: Callable[[], Response]) -> Response:
     """Do the work of a submission in a thread; what it finds full is not asked again for a second."""
     try:
         return await anyio.to_thread.run_sync(work, limiter=context.submitting)
     except SchedulerError as error:
-        intake_of(request).remember(error, request.scope["state"]["principal"].tenant)
+        context.intake.remember(error, caller.tenant)
         raise
 
 

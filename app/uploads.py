@@ -16,7 +16,6 @@ from starlette.types import Scope
 
 from app.errors import RequestError
 from app.forms import invalid, read_form
-from app.intake import Intake
 from app.middleware import Limit
 from app.settings import FrontEndSettings
 
@@ -80,7 +79,7 @@ async def body_of(request: Request, settings: FrontEndSettings, *, file_field: s
         )
     context, caller = request.app.state.context, request.scope["state"]["principal"]
     with context.submissions.place(caller):
-        await intake_of(request).check(context, caller.tenant)
+        await context.intake.check(caller.tenant)
         if kind == "application/json":
             yield Body(False, await run_in_threadpool(_members, await request.body()), None)
             return
@@ -92,12 +91,6 @@ async def body_of(request: Request, settings: FrontEndSettings, *, file_field: s
             check_size(file.seek(0, 2), settings, file_field)
             file.seek(0)
             yield Body(True, form.texts, cast("BinaryIO", file))
-
-
-def intake_of(request: Request) -> Intake:
-    """Return what the submissions of this process found full."""
-    intake: Intake = request.scope["state"]["intake"]
-    return intake
 
 
 def check_size(size: int, settings: FrontEndSettings, field: str = "image") -> None:

@@ -105,7 +105,7 @@ async def retry_job(
         return respond(request, context, retry(context, caller, visible(context, caller, job_id), idempotency_key))
 
     with context.submissions.place(caller):
-        return await in_thread(request, context, work)
+        return await in_thread(context, caller, work)
 
 
 @router.delete(

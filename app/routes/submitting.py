@@ -37,7 +37,7 @@ async def submit_job(
     """
     check_key(idempotency_key)
     async with body_of(request, context.settings) as body:
-        return await in_thread(request, context, partial(_submit, request, context, caller, body, idempotency_key))
+        return await in_thread(context, caller, partial(_submit, request, context, caller, body, idempotency_key))
 
 
 def _submit(request: Request, context: Context, caller: Principal, body: Body, idempotency_key: str | None) -> Response:

@@ -91,7 +91,7 @@ async def create_video(
                 made.headers["Idempotent-Replayed"] = "true"
             return made
 
-        return await in_thread(request, context, create)
+        return await in_thread(context, caller, create)
 
 
 @router.get("", summary="List videos", responses=problems(422, 503), dependencies=[KnownParameters])

@@ -109,12 +109,11 @@ async def test_a_full_queue_is_remembered_for_a_second(opened: Any, monkeypatch:
 
 
 async def test_one_tenants_full_queue_is_not_anothers(site: Site) -> None:
-    intake = Intake()
-    context = site.app.state.context
+    intake = Intake(site.settings, site.scheduler.blobs)
     intake.remember(TenantQueueFull("full", retry_after_seconds=1.0, limit=1), "one")
     with pytest.raises(TenantQueueFull):
-        await intake.check(context, "one")
-    await intake.check(context, "two")
+        await intake.check("one")
+    await intake.check("two")
 
 
 @pytest.mark.parametrize("disk", ["blobs", "database", "temporary"])
