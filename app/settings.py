@@ -16,6 +16,9 @@ class FrontEndSettings(StoreSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback see trusted_network")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    processes: int = Field(
+        1, ge=1, le=256, description="Processes that serve on the port; each adds a core and about 100 MB of memory"
+    )
     trusted_network: bool = Field(
         False, description="Serve without authentication beyond loopback: everyone who can reach it is an administrator"
     )
@@ -44,7 +47,9 @@ class FrontEndSettings(StoreSettings):
         pattern=r"^https?://[!-~]+$",
         description="Where callers reach the service, for the URLs in answers and webhooks",
     )
-    max_uploads: int = Field(64, ge=1, description="Submissions that a process takes in at once; more are answered 503")
+    max_uploads: int = Field(
+        64, ge=1, description="Submissions that each process takes in at once; more are answered 503"
+    )
 
     @field_validator("allowed_networks")
     @classmethod

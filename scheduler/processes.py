@@ -6,10 +6,12 @@ their own, so that Ctrl-C reaches only the parent, which ends them in order.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: starting again would fail the same way
@@ -18,9 +20,9 @@ _READY = b"ready\n"
 
 
 class Child:
-    """A running child process; `environment` is added to this process's own."""
+    """A running child process; `environment` is added to this process's own, `pass_fds` are descriptors to inherit."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, pass_fds: Sequence[int] = ()) -> None:
         self.ready = threading.Event()
         self._process = subprocess.Popen(
             command,
@@ -28,6 +30,7 @@ class Child:
             stdout=subprocess.PIPE,
             env=os.environ | {**environment, _LIFELINE: "1"},
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         if self._process.stdout is not None:
             descriptor = os.dup(self._process.stdout.fileno())  # `close` may run while the thread reads
@@ -86,6 +89,18 @@ def watch_parent(on_gone: Callable[[], None]) -> None:
         on_gone()
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+@contextmanager
+def set_by_signals(event: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT set `event` while the block lasts; for the main thread."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def announce_ready() -> None:

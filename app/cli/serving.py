@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set.", show_default=False)]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 8000 unless set.", show_default=False)]
+Processes = Annotated[
+    int | None, typer.Option(help="Processes that serve on the port; 1 unless set.", show_default=False)
+]
 Model = Annotated[
     str | None, typer.Option(metavar="tiny|DIR|HUB_ID", help="The model to serve; tiny makes noise, on any machine.")
 ]
@@ -31,6 +34,7 @@ def up(
     host: Host = None,
     port: Port = None,
     data: Data = None,
+    processes: Processes = None,
     model: Model = None,
     device: Annotated[Device | None, typer.Option(help="Where the model runs.")] = None,
 ) -> None:
@@ -44,22 +48,23 @@ def up(
 
         return run(settings, model=model, device=device.value if device else None)
 
-    _run(start, host=host, port=port, data_dir=data)
+    _run(start, host=host, port=port, data_dir=data, processes=processes)
 
 
-def serve(host: Host = None, port: Port = None, data: Data = None) -> None:
+def serve(host: Host = None, port: Port = None, data: Data = None, processes: Processes = None) -> None:
     """Run the HTTP service alone; workers on other machines (reelq-worker) join through the database.
 
     Every setting can also come from REELQ_<NAME> or from reelq.toml.
     """
 
     def start(settings: "FrontEndSettings") -> int:
-        from app.serve import listen, run
+        from app.replicas import run
+        from app.serve import listen
 
         run(settings, listen(settings))
         return 0
 
-    _run(start, host=host, port=port, data_dir=data)
+    _run(start, host=host, port=port, data_dir=data, processes=processes)
 
 
 def _run(start: Callable[["FrontEndSettings"], int], **given: Any) -> None:
