@@ -22,7 +22,17 @@ import psutil
 import pysqlite3
 
 from benchmarks.http import closed, fanout, report, start, wire
-from benchmarks.http.contestants import PHOTO, SMALL, Bare, BentoML, Contestant, Reelq, ReelqServer, Server
+from benchmarks.http.contestants import (
+    PHOTO,
+    SMALL,
+    Bare,
+    BareWithImages,
+    BentoML,
+    Contestant,
+    Reelq,
+    ReelqServer,
+    Server,
+)
 from benchmarks.http.options import Options, parse
 from benchmarks.http.processes import Process, wait_for_word
 from benchmarks.queue import environments
@@ -72,7 +82,9 @@ class _Run:
         self.photo = wire.photograph()
         self.machine = _machine()
         self.ours = Reelq()
-        self.contestants: list[Contestant] = [self.ours, Bare()]
+        cores = os.cpu_count() or 1
+        ours = [self.ours, Reelq(cores)] if cores > 1 else [self.ours]
+        self.contestants: list[Contestant] = [*ours, Bare(), BareWithImages()]
         self.absent: list[Contestant] = []
         if options.peer:
             self._invite(BentoML())
@@ -107,7 +119,7 @@ def _polls(run: _Run) -> dict[str, Any]:
 def _calls(run: _Run, kinds: tuple[str, ...], *, polls: bool) -> dict[str, Any]:
     runs: dict[tuple[str, str, int], list[dict[str, float]]] = defaultdict(list)
     for repeat in range(run.options.repeats):
-        for one in run.contestants:
+        for one in (each for each in run.contestants if each.polls or not polls):
             _say(f"{' and '.join(kinds)}, {repeat + 1} of {run.options.repeats}: {one.name}")
             with run.serving(one) as server:
                 if polls:
@@ -148,7 +160,7 @@ def _fan_out(run: _Run, *, stream: bool) -> dict[str, Any]:
 def _start(run: _Run) -> dict[str, Any]:
     runs: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     for repeat in range(run.options.repeats):
-        for one in (each for each in run.contestants if not isinstance(each, Bare)):
+        for one in (each for each in run.contestants if isinstance(each, BentoML) or each is run.ours):
             _say(f"submit to running, {repeat + 1} of {run.options.repeats}: {one.name}")
             with ExitStack() as stack:
                 server = stack.enter_context(run.serving(one))

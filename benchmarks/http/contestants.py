@@ -46,6 +46,7 @@ class Contestant(ABC):
 
     name: str
     notes: str
+    polls = True  # whether it can be polled
 
     @abstractmethod
     def serving(self, folder: Path, photo: bytes) -> Any:
@@ -59,14 +60,19 @@ class Contestant(ABC):
 class Reelq(Contestant):
     """This front end, `reelq serve`, on SQLite and a folder, called without keys on loopback."""
 
-    name = "reelq"
-    notes = "one process of `reelq serve`; SQLite, WAL, synchronous = FULL; images re-encoded and in files"
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
+        self.name = "reelq" if processes == 1 else f"reelq, {processes} processes"
+        self.notes = (
+            f"`reelq serve --processes {processes}`; SQLite, WAL, synchronous = FULL; images re-encoded and in files"
+        )
 
     @contextmanager
     def serving(self, folder: Path, photo: bytes) -> Iterator["ReelqServer"]:
         """Serve, with a fleet of GPUs and no worker."""
         port, log = free_port(), folder / "log"
         command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--data", str(folder / "data")]
+        command += ["--processes", str(self._processes)]
         with ExitStack() as stack:
             process = stack.enter_context(running(command, log))
             wait_until_it_answers(process, port, "/healthz", log)
@@ -128,6 +134,7 @@ class Bare(Contestant):
 
     name = "bare FastAPI"
     notes = "one process; reads the form or the JSON and answers with the same bytes; stores nothing"
+    flags: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._answers: dict[str, str] | None = None
@@ -137,7 +144,7 @@ class Bare(Contestant):
         """Serve."""
         port, log, answers = free_port(), folder / "log", folder / "answers.json"
         answers.write_text(json.dumps(self._canned()))
-        command = [sys.executable, "-m", "benchmarks.http.bare", str(port), str(answers)]
+        command = [sys.executable, "-m", "benchmarks.http.bare", str(port), str(answers), *self.flags]
         with running(command, log) as process:
             wait_until_it_answers(process, port, "/v1/jobs/1", log)
             server = Server(process, port, Meter(process), log)
@@ -169,6 +176,22 @@ class Bare(Contestant):
                     answers |= {kind: found.text, "etag": found.headers["etag"]}
             self._answers = answers
         return self._answers
+
+
+class BareWithImages(Bare):
+    """The limit of whoever decodes each image and writes it anew."""
+
+    name = "bare FastAPI, images"
+    notes = "the same, but it decodes the image of a form and writes it anew, in a thread, as the front end does"
+    flags = ("--images",)
+    polls = False
+
+    @contextmanager
+    def serving(self, folder: Path, photo: bytes) -> Iterator[Server]:
+        """Serve."""
+        with super().serving(folder, photo) as server:
+            del server.requests["json"]
+            yield server
 
 
 class BentoML(Contestant):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-OURS, BARE, PEER = "reelq", "bare FastAPI", "BentoML"
+OURS, BARE, IMAGES, PEER = "reelq", "bare FastAPI", "bare FastAPI, images", "BentoML"
 _POLLS = ("queued", "succeeded", "not modified")
 
 
@@ -39,15 +39,18 @@ def targets(parts: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _submit_targets(submits: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if "form" in submits:
-        ours, bare = (_best(submits["form"][name]) for name in (OURS, BARE))
+        ours, bare = _ours(submits["form"]), _best(submits["form"][BARE])
         wanted = max(660.0, 0.6 * bare)
         text = f"submits/s with a 100 KB image: at least {wanted:,.0f} (660, or 60 % of the bare application's)"
         yield _target(text, f"{ours:,.0f}, {ours / bare:.0%}", met=ours >= wanted)
+        limit = _best(submits["form"][IMAGES])
+        text = f"beside that, of the {limit:,.0f}/s of the bare application that writes images anew: at least 60 %"
+        yield _target(text, f"{ours / limit:.0%}", met=ours >= 0.6 * limit)
 
 
 def _poll_targets(polls: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for kind, figures in polls.items():
-        share = _best(figures[OURS]) / _best(figures[BARE])
+        share = _ours(figures) / _best(figures[BARE])
         text = f"polls/s of a job, {kind}: at least 70 % of the bare application's"
         yield _target(text, f"{share:.0%}", met=share >= 0.7)
 
@@ -71,6 +74,11 @@ def _waiting_targets(what: str, waiting: dict[str, Any]) -> Iterator[dict[str, A
 
 def _target(text: str, measured: str, *, met: bool) -> dict[str, Any]:
     return {"target": text, "measured": measured, "met": met}
+
+
+def _ours(names: dict[str, Any]) -> float:
+    """The highest rate of this front end, whatever the number of its processes."""
+    return max(_best(figures) for name, figures in names.items() if name.startswith(OURS))
 
 
 def _best(by_connections: dict[str, dict[str, float]]) -> float:
