@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-OURS, BARE, IMAGES, PEER = "reelq", "bare FastAPI", "bare FastAPI, images", "BentoML"
+OURS, BARE, IMAGES = "reelq", "bare FastAPI", "bare FastAPI, images"
 _POLLS = ("queued", "succeeded", "not modified")
 
 
