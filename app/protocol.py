@@ -1,7 +1,8 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with limits on what a client may have it keep before it is known.
 
 They hold for everyone, before any key is read: the size of a request's head and the time it takes, the requests sent
-ahead of their answers, and the number of connections. What cannot be read as HTTP is answered with a problem.
+ahead of their answers, the time for which an answer waits to be read, and the number of connections. What cannot be
+read as HTTP is answered with a problem.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ MAX_HEAD_BYTES = 64 * 1024  # request line and headers; trailers, and what stand
 MAX_AHEAD = 16  # requests of one connection that wait for the answers to earlier ones
 HEAD_SECONDS = 10.0  # from connecting, or from a later request's first byte, until its headers are complete
 REST_SECONDS = 60.0  # for the rest of a body whose request has its answer already
+STALL_SECONDS = 60.0  # in which a client must take some of an answer that waits for it
 LINGER_SECONDS = 2.0  # how long a refused client may go on sending: a connection cut at once would lose the answer
 RESERVED_DESCRIPTORS = 256  # for the database (SQLite: two for each pooled connection), uploads and other sockets
 _LOG_SECONDS = 60.0  # between lines about connections that are turned away
@@ -60,6 +62,7 @@ class Protocol(HttpToolsProtocol):
     _in_body = False
     _refused = False
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, unless the process has all the connections it can bear."""
@@ -73,7 +76,21 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._no_deadline()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Let the answer wait for its reader, but not for ever."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with the answer, of which the reader has taken most of what waited."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came. Nothing here is done for each byte, and little for each request."""

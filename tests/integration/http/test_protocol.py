@@ -17,6 +17,7 @@ from app.protocol import MAX_AHEAD, MAX_HEAD_BYTES, Protocol
 
 GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
 HELD = b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE, PIECE = 64, 2**20  # more than the sockets of both sides hold
 SHORT = 0.05  # what is long enough for a limit that is to be reached
 
 
@@ -60,7 +61,7 @@ class Client:
 
 @dataclass
 class Service:
-    """uvicorn with our protocol and an application of three paths: /quick, /held until `go` is set, /body."""
+    """uvicorn with our protocol and an application of four paths: /quick, /held until `go` is set, /body, /large."""
 
     port: int = 0
     connections: set[object] = field(default_factory=set)
@@ -82,6 +83,12 @@ class Service:
                 return
             self.received += len(message["body"])
             more = message["more_body"]
+        if scope["path"] == "/large":
+            length = str(LARGE * PIECE).encode()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+            for left in reversed(range(LARGE)):
+                await send({"type": "http.response.body", "body": bytes(PIECE), "more_body": left > 0})
+            return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -267,6 +274,24 @@ async def test_answers_take_as_long_as_they_like(service: Service, monkeypatch: 
     service.go.set()
     assert (await client.answer())[0] == 200
     await client.send(GET[9:])
+    assert (await client.answer())[0] == 200
+
+
+async def test_who_does_not_read_an_answer_is_left(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALL_SECONDS", SHORT)
+    client = await service.connect()
+    await client.send(GET.replace(b"/quick", b"/large"))
+    await service.until(lambda: service.headers != [])
+    await service.until(lambda: not service.connections)
+    assert len(await client.rest()) < LARGE * PIECE
+
+
+async def test_who_reads_gets_all_of_it(service: Service) -> None:
+    client = await service.connect()
+    await client.send(GET.replace(b"/quick", b"/large"))
+    _, _, body = await client.answer()
+    assert len(body) == LARGE * PIECE
+    await client.send(GET)
     assert (await client.answer())[0] == 200
 
 
