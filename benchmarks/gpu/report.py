@@ -1,11 +1,12 @@
 """The report of a run: Markdown tables, what was not run, and the targets."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.rows import RECIPE
+from benchmarks.tables import table
 
 _GB = 1e9
 
@@ -185,18 +186,8 @@ def _caps(results: dict[str, Any]) -> str:
 
 def _section(title: str, text: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A titled table; nothing where there are no rows."""
-    return "\n\n".join(part for part in (f"## {title}", text, _table(head, rows)) if part) if rows else ""
+    return "\n\n".join(part for part in (f"## {title}", text, table(head, rows)) if part) if rows else ""
 
 
 def _gigabytes(size_bytes: int | None) -> str:
     return "" if size_bytes is None else f"{size_bytes / _GB:.2f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table whose columns line up in a terminal too."""
-    lines = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )

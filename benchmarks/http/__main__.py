@@ -1,7 +1,6 @@
 """The command: measure, print a report, and store it."""
 
 import os
-import platform
 import resource
 import signal
 import subprocess
@@ -18,9 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
-import pysqlite3
-
 from benchmarks.http import closed, fanout, report, start, wire
 from benchmarks.http.contestants import (
     PHOTO,
@@ -35,6 +31,7 @@ from benchmarks.http.contestants import (
 )
 from benchmarks.http.options import Options, parse
 from benchmarks.http.processes import Process, wait_for_word
+from benchmarks.machine import machine
 from benchmarks.queue import environments
 from benchmarks.queue.children import without_settings
 from benchmarks.queue.timing import median_of
@@ -179,18 +176,8 @@ def _ran_at(process: Process, server: Server) -> float:
 
 
 def _machine() -> dict[str, Any]:
-    """What the figures depend on: they compare within one run only."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
-    folder = Path(tempfile.gettempdir()).resolve()
-    mount = next(str(parent) for parent in (folder, *folder.parents) if str(parent) in mounts)
     return {
-        "cpu": next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"),
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "file_system": mounts[mount],
-        "python": platform.python_version(),
-        "sqlite": pysqlite3.sqlite_version,
+        **machine(Path(tempfile.gettempdir())),
         **{name: version(name) for name in ("fastapi", "uvicorn")},
         "bentoml": environments.version_of("bentoml"),
     }

@@ -1,9 +1,11 @@
 """The report of a run: Markdown tables, and the targets with what was measured for each."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.tables import table
 
 OURS, BARE, IMAGES = "reelq", "bare FastAPI", "bare FastAPI, images"
 _POLLS = ("queued", "succeeded", "not modified")
@@ -108,7 +110,7 @@ def markdown(results: dict[str, Any]) -> str:
         "\n".join(f"- {name}: {notes}" for name, notes in results["contestants"].items()),
         *(section(parts[name]["results"]) for name, section in sections.items() if name in parts),
         "## Targets\n\n"
-        + _table(
+        + table(
             ["target", "measured", ""],
             ([one["target"], one["measured"], "met" if one["met"] else "MISSED"] for one in results["targets"]),
         ),
@@ -152,7 +154,7 @@ def _rates(kinds: dict[str, Any]) -> str:
         for connections in names[OURS]
         for name, one in ((name, by_connections[connections]) for name, by_connections in names.items())
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _start(kinds: dict[str, Any]) -> str:
@@ -165,7 +167,7 @@ def _start(kinds: dict[str, Any]) -> str:
     ]
     return (
         "## Submit to running\n\nOn an idle service, one job at a time: from the first byte of a submission until a "
-        "worker, another process, has claimed the job (of the peer: until the task runs).\n\n" + _table(head, rows)
+        "worker, another process, has claimed the job (of the peer: until the task runs).\n\n" + table(head, rows)
     )
 
 
@@ -201,15 +203,5 @@ def _fan_out(names: dict[str, Any]) -> str:
         "From the call that changes the job, its commit included, to the answer or event at the median and at the last "
         "client. One job reports progress; of a job each, all are cancelled one right after the other. Memory: what "
         "the server's process has grown by while they wait. Other polls: 8 connections of another client.\n\n"
-        + _table(head, rows)
-    )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table whose columns line up in a terminal too."""
-    lines = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+        + table(head, rows)
     )

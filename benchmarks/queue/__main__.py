@@ -1,7 +1,6 @@
 """The command: measure, print a report, and store it."""
 
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -12,9 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
-import pysqlite3
-
+from benchmarks.machine import machine
 from benchmarks.queue import crash, environments, report, snapshot, throughput
 from benchmarks.queue.children import Program, without_settings
 from benchmarks.queue.claims import CASES, HEAD_FITS, DeepQueue
@@ -48,7 +45,7 @@ def main() -> None:
                 environments.python_of(one.queue)
         results: dict[str, Any] = {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": _machine(Path(folder)),
+            "machine": machine(Path(folder)),
             "postgresql": postgres.settings(),
             "options": {name: str(getattr(options, name)) for name in Options.__slots__ if name != "output"},
             "contestants": {one.name: one.durability for one in contestants},
@@ -133,21 +130,6 @@ def _crash(arena: Arena, contestants: list[Contestant], options: Options) -> dic
     return {
         one.name: {"median_seconds": round(median(each), 1), "longest_seconds": round(max(each), 1), "kills": len(each)}
         for one, each in zip(ours, seconds, strict=True)
-    }
-
-
-def _machine(folder: Path) -> dict[str, Any]:
-    """What the figures depend on: they compare within one run only."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
-    mount = next(str(parent) for parent in folder.resolve().parents if str(parent) in mounts)
-    return {
-        "cpu": next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"),
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "file_system": mounts[mount],
-        "python": platform.python_version(),
-        "sqlite": pysqlite3.sqlite_version,
     }
 
 

@@ -1,11 +1,12 @@
 """The report of a run: Markdown tables, and the targets with what was measured for each."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.queue.claims import BARE_COMMIT, HEAD_FITS
+from benchmarks.tables import table
 
 _OURS = {"SQLite": "reelq on SQLite", "PostgreSQL": "reelq on PostgreSQL"}
 _LARGEST = "1000000"
@@ -115,7 +116,7 @@ def _throughput(results: dict[str, Any]) -> str:
     return (
         "## Throughput\n\nA job does nothing and carries 1 KB. Jobs/s: two worker processes, one job at a time, each "
         "acknowledged after it ran. Dispatch: on an idle queue, from the call that submits, its commit included, to "
-        "the job's start in another process.\n\n" + _table(head, rows)
+        "the job's start in another process.\n\n" + table(head, rows)
     )
 
 
@@ -128,7 +129,7 @@ def _claims(results: dict[str, Any]) -> str:
     )
     return (
         "## Claims\n\nThe whole durable call, one caller. Peers know no memory: for them the head always fits.\n\n"
-        + _table(["queue", "queued", "case", "p50 ms", "p99 ms"], rows)
+        + table(["queue", "queued", "case", "p50 ms", "p99 ms"], rows)
     )
 
 
@@ -148,7 +149,7 @@ def _snapshot(results: dict[str, Any]) -> str:
     return (
         f"## Claims during an old snapshot\n\nA REPEATABLE READ transaction stays open throughout; {HEAD_FITS}; "
         "the first and the last tenth of the claims.\n\n"
-        + _table(["queue", "claims", "p50 ms", "p99 ms", "in all", "seconds held"], rows)
+        + table(["queue", "claims", "p50 ms", "p99 ms", "in all", "seconds held"], rows)
     )
 
 
@@ -156,21 +157,11 @@ def _crash(results: dict[str, Any]) -> str:
     rows = (
         [name, one["median_seconds"], one["longest_seconds"], one["kills"]] for name, one in results["crash"].items()
     )
-    return "## Worker killed (SIGKILL), until its job runs again\n\n" + _table(
+    return "## Worker killed (SIGKILL), until its job runs again\n\n" + table(
         ["queue", "median s", "longest s", "kills"], rows
     )
 
 
 def _targets(results: dict[str, Any]) -> str:
     rows = ([one["target"], one["measured"], "met" if one["met"] else "MISSED"] for one in results["targets"])
-    return "## Targets\n\n" + _table(["target", "measured", ""], rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table whose columns line up in a terminal too."""
-    lines = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
+    return "## Targets\n\n" + table(["target", "measured", ""], rows)
