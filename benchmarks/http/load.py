@@ -236,7 +236,10 @@ def main(arguments: Sequence[str]) -> None:
     """Play the role that the command line names."""
     spec = json.loads(sys.stdin.readline())
     spec["requests"] = [base64.b64decode(one) for one in spec["requests"]]
-    print(json.dumps(uvloop.run(_ROLES[arguments[0]](**spec).run())), flush=True)
+    result = uvloop.run(_ROLES[arguments[0]](**spec).run())
+    # Under PYTHONUNBUFFERED what a full pipe does not take of one `print` is lost.
+    with open(sys.stdout.fileno(), "w", closefd=False) as out:
+        out.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":
