@@ -14,8 +14,7 @@ def answer(context: Context, job: Job, request: Request) -> Response:
     queue = context.scheduler.queue.explain(job)
     if queue is None and job.status is JobStatus.QUEUED:  # claimed since it was read
         job = context.scheduler.queue.get(job.id)
-    price = context.settings.gpu_hour_cost
-    body = views.job(job, queue, base_url(request), gpu_hour_cost=price).model_dump_json()
+    body = views.job(job, queue, base_url(request), context.settings.prices).model_dump_json()
     return Response(body, media_type="application/json", headers={"ETag": views.job_etag(job, queue)})
 
 

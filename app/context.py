@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from app.door import Door
 from app.intake import Intake
 from app.looks import Looks
+from app.metrics import Metrics
 from app.places import Places
 from app.settings import FrontEndSettings
 from app.watch import ChangeHub
@@ -23,6 +24,7 @@ class Context:
     settings: FrontEndSettings
     door: Door
     hub: ChangeHub
+    metrics: Metrics
     looks: Looks
     intake: Intake
     submissions: Places

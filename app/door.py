@@ -22,6 +22,7 @@ REMEMBER_SECONDS = 1.0  # how long a revoked key, or a limit that was changed, m
 _MOST = 4096  # callers that are remembered
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMIN = "/v1/admin/"
+_METRICS = "/metrics"
 _ADMIN_JOBS = "/v1/admin/jobs/"
 _READING_POSTS = frozenset({"/v1/estimates"})
 _SECRETS = "/v1/webhooks/secret"
@@ -126,7 +127,7 @@ def _unauthorized(message: str, error: str | None = None) -> RequestError:
 
 def needed(method: str, path: str) -> Scope:
     """Return the scope that a request needs: to read for looks and questions, to submit for what changes something."""
-    if path.startswith(_ADMIN):
+    if path.startswith(_ADMIN) or path == _METRICS:  # both tell of every tenant
         return Scope.ADMIN
     if path.startswith(_SECRETS):  # whoever reads it can sign
         return Scope.SUBMIT

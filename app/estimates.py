@@ -12,24 +12,27 @@ from scheduler.footprint import Footprint
 from scheduler.footprints import Predictor
 from scheduler.params import VideoParams
 from scheduler.placement import Choice, Offer
+from scheduler.prices import Prices
+from scheduler.prices import cost as seconds_cost
 from scheduler.records import ServedModel
 
 
-def cost(seconds: float, gpu_hour_cost: float | None) -> float | None:
-    """Return what so many seconds of a GPU cost; None where the cost of an hour is not known."""
-    return None if gpu_hour_cost is None else seconds / 3600 * gpu_hour_cost
+def cost(offer: Offer, prices: Prices) -> float | None:
+    """Return what a job costs that runs by an offer and shares the GPU with none; None where it has no price."""
+    gpu = offer.gpu.info
+    return seconds_cost(prices.of(gpu.id, gpu.name, gpu.kind), offer.footprint.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """A job that is only asked about, and what answers: the size of a memory class, the predictor, an hour's cost."""
+    """A job that is only asked about, and what answers: the size of a memory class, the predictor, the prices."""
 
     served: ServedModel
     params: VideoParams
     priority: float
     class_bytes: int
     predictor: Predictor
-    gpu_hour_cost: float | None = None
+    prices: Prices
 
     def answer(self, offers: Sequence[Offer], place: QueueInfo | None = None) -> api.JobEstimate:
         """Return what the job would be submitted with, and what it would need elsewhere; `offers` must not be empty.
@@ -53,7 +56,7 @@ class Inquiry:
             expected_finish=views.expected(place.finish) if place else None,
             wait_reason=place.wait.message if place else None,
             wait=views.wait(place.wait) if place else None,
-            cost=cost(chosen.offer.footprint.seconds, self.gpu_hour_cost) if chosen else None,
+            cost=cost(chosen.offer, self.prices) if chosen else None,
             gpus=[self._gpu(found) for found in by_gpu.values()],
         )
 

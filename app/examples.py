@@ -9,6 +9,7 @@ from app import schemas as api
 from scheduler.drains import Ending
 from scheduler.explain import Blocker
 from scheduler.keys import Scope
+from scheduler.prices import Terms
 from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Stage
 from scheduler.webhooks import DeliveryStatus
 
@@ -251,12 +252,14 @@ _GPU = api.Gpu(
         headroom_bytes=_GIB,
         used_bytes=10 * _GIB,
         free_bytes=14 * _GIB,
+        foreign_bytes=300_000_000,
         reserved_bytes=10 * _GIB,
         offered_bytes=13 * _GIB,
         problem=None,
     ),
     utilization_percent=97.0,
     temperature_celsius=64.0,
+    power_watts=312.5,
     workers=[api.GpuWorker(id=_WORKER_ID, pid=4711, model=_MODEL, plan="fp16", resident_bytes=6 * _GIB, ready=True)],
     leases=[
         api.GpuLease(
@@ -275,6 +278,26 @@ _GPU = api.Gpu(
     drain=None,
     reservation=None,
     preview=None,
+)
+_SAMPLES = api.SampleList(
+    gpu=_GPU_ID,
+    step_seconds=60,
+    data=[
+        api.SamplePoint(
+            at="2030-01-31T18:00:00.000000Z",
+            samples=30,
+            problems=0,
+            seconds=60.0,
+            busy_seconds=58.0,
+            hot_share=0.9,
+            used_bytes=api.ByteLevel(mean=9 * _GIB, max=10 * _GIB),
+            foreign_bytes=api.ByteLevel(mean=300_000_000, max=300_000_000),
+            reserved_bytes=api.ByteLevel(mean=10 * _GIB, max=10 * _GIB),
+            utilization_percent=api.Level(mean=93.5, max=99.0),
+            power_watts=api.Level(mean=301.5, max=349.0),
+            temperature_celsius=api.Level(mean=63.0, max=66.0),
+        )
+    ],
 )
 _DRAINING = _GPU.model_copy(
     update={
@@ -392,6 +415,61 @@ _OF_CALLS: Mapping[str, Mapping[str, object]] = {
         "progress": {"event": "progress", "id": "2-7", "data": _RUNNING.model_dump_json(include=_PROGRESS)},
     },
 }
+_COSTS = api.CostLine(
+    name="",
+    attempts=21,
+    videos=20,
+    run_seconds=2880.0,
+    gpu_seconds=2700.0,
+    cost=0.6,
+    cost_per_video=0.03,
+    failed_gpu_seconds=90.0,
+    failed_cost=0.02,
+    energy_joules=810_000.0,
+    energy_cost=0.0675,
+)
+_COST_REPORT = api.CostReport(
+    since=_SUBMITTED,
+    until="2030-01-31T19:00:00.000000Z",
+    prices=api.CostPrices(default=None, gpus={_KIND: api.GpuPrice(hour=0.8, terms=Terms.ON_DEMAND)}, energy_kwh=0.3),
+    total=api.CostTotal(
+        online_seconds=3600.0,
+        busy_seconds=2700.0,
+        idle_seconds=900.0,
+        cost=0.8,
+        idle_cost=0.2,
+        cost_per_video=0.04,
+        projected_month=576.0,
+        energy_joules=864_000.0,
+        energy_kwh=0.24,
+        energy_cost=0.072,
+    ),
+    jobs=_COSTS,
+    gpus=[
+        api.GpuCost(
+            gpu=_GPU_ID,
+            name=_KIND,
+            kind=_KIND,
+            price=api.GpuPrice(hour=0.8, terms=Terms.ON_DEMAND),
+            online_seconds=3600.0,
+            busy_seconds=2700.0,
+            idle_seconds=900.0,
+            cost=0.8,
+            busy_cost=0.6,
+            idle_cost=0.2,
+            energy_joules=864_000.0,
+            energy_cost=0.072,
+        )
+    ],
+    tenants=[_COSTS.model_copy(update={"name": "default"})],
+    models=[_COSTS.model_copy(update={"name": _MODEL})],
+    days=[_COSTS.model_copy(update={"name": "2030-01-31"})],
+    outcomes=[_COSTS.model_copy(update={"name": "succeeded", "failed_gpu_seconds": 0.0, "failed_cost": 0.0})],
+    stages=[
+        api.CostStage(stage="denoising", gpu_seconds=2700.0, share=0.75),
+        api.CostStage(stage="idle", gpu_seconds=900.0, share=0.25),
+    ],
+)
 # By the name of their schema.
 _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "Job": {
@@ -416,7 +494,9 @@ _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "Page_WebhookDelivery_": {"page": api.Page[api.WebhookDelivery](data=[_DELIVERY])},
     "WebhookDeliveryDetail": {"delivered": _DELIVERY_DETAIL},
     "WebhookSecret": {"secret": api.WebhookSecret(secret=_SECRET_TEXT, in_force=[_SECRET_TEXT])},
+    "CostReport": {"an hour": _COST_REPORT},
     "Ready": {"ready": api.Ready(workers=2, drained_gpus=0)},
+    "SampleList": {"a GPU": _SAMPLES},
 }  # fmt: skip
 # By operation id and media type.
 _BODIES: Mapping[tuple[str, str], Examples] = {
@@ -471,6 +551,9 @@ _PARAMETERS: Mapping[str, Any] = {
     "If-Range": f'"{_SHA256}"',
     "Range": "bytes=0-65535",
     "Last-Event-ID": "2-7",
+    "gpu": _GPU_ID,
+    "since": "2030-01-31T18:00:00Z",
+    "until": "2030-01-31T19:00:00Z",
 }
 
 

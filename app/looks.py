@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from app import views
 from scheduler.errors import NotFound
+from scheduler.prices import UNPRICED, Prices
 from scheduler.queue import Queue
 from scheduler.records import Job
 from scheduler.states import JobStatus
@@ -49,13 +50,13 @@ class Looks:
         *,
         at_once: bool,
         place_seconds: float,
-        gpu_hour_cost: float | None = None,
+        prices: Prices = UNPRICED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._at_once = at_once  # the store answers as fast as a thread would be woken
         self._place_seconds = place_seconds
-        self._gpu_hour_cost = gpu_hour_cost
+        self._prices = prices
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], Look] = OrderedDict()
         self._known_bytes = 0
@@ -105,7 +106,7 @@ class Looks:
         place = self._queue.explain(job)
         if place is None and job.status is JobStatus.QUEUED:  # claimed since it was read
             job = self._queue.get(job_id)
-        body = views.job(job, place, base_url, gpu_hour_cost=self._gpu_hour_cost).model_dump_json().encode()
+        body = views.job(job, place, base_url, self._prices).model_dump_json().encode()
         return Look(job, views.job_etag(job, place), body, made_at)
 
     def _made(self, key: tuple[str, str, Version], done: asyncio.Future[Look]) -> None:

@@ -16,16 +16,19 @@ from app.door import Door
 from app.gate import Gate
 from app.intake import Intake
 from app.looks import Looks
+from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestEnvelope, SiteGuard
 from app.openapi import document, operation_id
 from app.places import Places
 from app.routes import (
     account,
     admin,
+    costs,
     events,
     health,
     jobs,
     media,
+    metrics,
     models,
     queue,
     submitting,
@@ -58,11 +61,12 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         settings=settings,
         hub=ChangeHub(scheduler.wakeup, scheduler.queue.versions),
         door=door,
+        metrics=Metrics(scheduler, settings, _version()),
         looks=Looks(
             scheduler.queue,
             at_once=scheduler.database.is_sqlite,
             place_seconds=settings.place_seconds,
-            gpu_hour_cost=settings.gpu_hour_cost,
+            prices=settings.prices,
         ),
         intake=Intake(settings, scheduler.blobs),
         submissions=Places(settings.max_uploads, "submissions"),
@@ -78,7 +82,7 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=operation_id,
         middleware=[
-            Middleware(RequestEnvelope),
+            Middleware(RequestEnvelope, traffic=context.metrics.traffic),
             Middleware(Gate, door=door, ratelimits=scheduler.ratelimits),
             Middleware(SiteGuard, any_host=settings.trusted_network, has_keys=lambda: door.closed),
             Middleware(BodyLimit, limit=body_limit(settings.max_image_bytes)),
@@ -87,7 +91,22 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     app.state.context = context
     problems.install(app)
     # The first that matches is taken: what is called most stands first.
-    modules = (watching, submitting, jobs, media, videos, models, account, webhooks, admin, queue, events, health)
+    modules = (
+        watching,
+        submitting,
+        jobs,
+        media,
+        videos,
+        models,
+        account,
+        webhooks,
+        admin,
+        costs,
+        queue,
+        events,
+        health,
+        metrics,
+    )
     for module in modules:
         app.include_router(module.router)
     app.state.routes = [route for module in modules for route in module.router.routes]

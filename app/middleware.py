@@ -21,9 +21,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import RequestError
 from app.headers import header, headers
 from app.problems import problem, refusal
+from app.traffic import Traffic
 
 REQUEST_ID = "X-Request-Id"
-CLOSED_REQUEST = 499  # nginx's number for a client that left; it is only ever logged
+CLOSED_REQUEST = 499  # nginx's number for a client that left; it is only ever logged and counted
 PIECE_BYTES, PIECE_SECONDS = 64 * 1024, 10.0  # the least that a body must bring, and in which time
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
@@ -41,10 +42,14 @@ _debugging = logging.getLogger(__name__)
 
 
 class RequestEnvelope:
-    """Gives each request an id, each answer its headers and one log line, and each unforeseen error a plain 500."""
+    """Gives each request an id, each answer its headers and one log line, and each unforeseen error a plain 500.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `traffic` counts them all.
+    """
+
+    def __init__(self, app: ASGIApp, *, traffic: Traffic) -> None:
         self._app = app
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -56,11 +61,12 @@ class RequestEnvelope:
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.monotonic()
         status = 0
+        answered: float | None = None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], time.monotonic()
                 given = {name for name, _ in message["headers"]}
                 missing = [header for header in DEFAULT_HEADERS if header[0] not in given]
                 told = [*message["headers"], (_REQUEST_ID, request_id.encode()), *missing]
@@ -81,6 +87,8 @@ class RequestEnvelope:
                 await problem(scope, 500, "internal_error", detail)(scope, receive, send_with_headers)
             _log_request(scope, status, time.monotonic() - began)
         finally:
+            # Without a status it was given up at shutdown.
+            self._traffic.count(scope, status or CLOSED_REQUEST, (answered or time.monotonic()) - began)
             structlog.contextvars.reset_contextvars(**outside)
 
 

@@ -57,7 +57,7 @@ def _estimate(context: Context, best: Offer) -> api.PresetEstimate:
         plan=need.plan,
         seconds=need.seconds,
         vram_bytes=need.vram_bytes,
-        cost=cost(need.seconds, context.settings.gpu_hour_cost),
+        cost=cost(best, context.settings.prices),
     )
 
 

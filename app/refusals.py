@@ -140,4 +140,6 @@ RAISED: Mapping[str, tuple[str, ...]] = {
     "release_model": ("not_found", "no_model"),
     "list_events": ("invalid_parameter", "events_expired"),
     "get_ready": ("not_ready",),
+    "get_costs": ("invalid_parameter",),
+    "list_samples": ("not_found", "invalid_parameter"),
 }  # fmt: skip

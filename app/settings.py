@@ -1,11 +1,14 @@
 """The front end's settings."""
 
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from app.pricing import as_text, read_prices
 from scheduler.policy import MIB
+from scheduler.prices import Price, Prices
 from scheduler.settings import StoreSettings
 
 
@@ -34,7 +37,15 @@ class FrontEndSettings(StoreSettings):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="What an hour of a GPU costs, in any currency; unset: no costs",
+        description="What an hour of a GPU costs, in any currency, where gpu_prices does not say; unset: not known",
+    )
+    gpu_prices: Annotated[str, BeforeValidator(as_text)] = Field(
+        "",
+        description="What an hour of some GPUs costs, by id, name or kind, and terms (owned, on_demand, spot): JSON,"
+        ' {"NVIDIA L4": {"hour": 0.8, "terms": "spot"}}',
+    )
+    energy_kwh_cost: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="What a kilowatt hour costs, in the same currency"
     )
     allow_http_urls: bool = Field(False, description="Allow http:// beside https:// in the URLs that callers name")
     allowed_networks: str = Field(
@@ -56,6 +67,18 @@ class FrontEndSettings(StoreSettings):
     def _cidrs(cls, value: str) -> str:
         _networks(value)
         return value
+
+    @field_validator("gpu_prices")
+    @classmethod
+    def _prices(cls, value: str) -> str:
+        read_prices(value)
+        return value
+
+    @cached_property
+    def prices(self) -> Prices:
+        """What GPUs and energy cost."""
+        default = None if self.gpu_hour_cost is None else Price(self.gpu_hour_cost)
+        return Prices(default, read_prices(self.gpu_prices), self.energy_kwh_cost)
 
     @property
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -14,7 +14,9 @@ from scheduler.explain import QueueInfo, WaitReason
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
 from scheduler.params import PRIORITIES, PROMPT_MAX_CHARS, Range
+from scheduler.prices import UNPRICED, Prices, cost
 from scheduler.records import Drain, Gpu, Job, OpenLease, Progress, Reservation, ServedModel, Worker
+from scheduler.samples import Level, Point, Series
 from scheduler.states import JobStatus
 
 _LAST_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()  # a long queue of slow jobs may reach beyond
@@ -31,8 +33,8 @@ def job_etag(job: Job, queue: QueueInfo | None) -> str:
     return f'W/"{job.version[0]}-{job.version[1]}{place}"'
 
 
-def job(record: Job, queue: QueueInfo | None, base_url: str, *, gpu_hour_cost: float | None = None) -> api.Job:
-    """Return a job as the API shows it; `base_url` ends without a slash. Without the price of a GPU it has no cost."""
+def job(record: Job, queue: QueueInfo | None, base_url: str, prices: Prices = UNPRICED) -> api.Job:
+    """Return a job as the API shows it; `base_url` ends without a slash. Without its GPU's price it has no cost."""
     ended_or_running = record.status is not JobStatus.QUEUED
     return api.Job(
         id=record.id,
@@ -59,7 +61,7 @@ def job(record: Job, queue: QueueInfo | None, base_url: str, *, gpu_hour_cost: f
         resumed_from_step=record.resumed_from_step,
         checkpoint_step=record.checkpoint_step,
         notices=[api.Notice(at=time_text(one.at), code=one.code, message=one.message) for one in record.notices],
-        measured=_measured(record, gpu_hour_cost) if record.status.ended else None,
+        measured=_measured(record, prices) if record.status.ended else None,
         error=api.Failure(code=record.error.code, message=record.error.message) if record.error else None,
         video=_video(record, base_url),
         not_before=None if ended_or_running else _maybe_time(record.not_before or None),
@@ -111,11 +113,19 @@ def gpu(record: Gpu, preview: DrainPreview | None = None) -> api.Gpu:
         memory=_memory(record),
         utilization_percent=record.sample.utilization_percent,
         temperature_celsius=record.sample.temperature_celsius,
+        power_watts=record.sample.power_watts,
         workers=[_worker(worker) for worker in record.workers],
         leases=[_lease(lease) for lease in record.leases],
         drain=_drain(record.drain) if record.drain else None,
         reservation=_reservation(record.reservation) if record.reservation else None,
         preview=_preview(preview) if preview else None,
+    )
+
+
+def samples(gpu_id: str, found: Series) -> api.SampleList:
+    """Return what was seen of a GPU over time."""
+    return api.SampleList(
+        gpu=gpu_id, step_seconds=found.step_seconds, data=[_sample_point(point) for point in found.points]
     )
 
 
@@ -188,7 +198,7 @@ def _job_progress(record: Job) -> api.Progress:
     return api.Progress(fraction=float(done), step=steps if done else 0, steps=steps)
 
 
-def _measured(record: Job, gpu_hour_cost: float | None) -> api.MeasuredUse | None:
+def _measured(record: Job, prices: Prices) -> api.MeasuredUse | None:
     used = record.measured
     if used is None or record.started_at is None:
         return None
@@ -202,7 +212,7 @@ def _measured(record: Job, gpu_hour_cost: float | None) -> api.MeasuredUse | Non
         step_seconds=used.step_seconds,
         sharing=used.sharing,
         energy_joules=used.energy_joules,
-        cost=None if gpu_hour_cost is None else used.run_seconds / used.sharing / 3600 * gpu_hour_cost,
+        cost=cost(prices.of(record.gpu_id, record.gpu_name, record.gpu_kind), used.run_seconds / used.sharing),
     )
 
 
@@ -236,10 +246,36 @@ def _memory(record: Gpu) -> api.GpuMemory:
         headroom_bytes=info.headroom_bytes,
         used_bytes=sample.used_bytes,
         free_bytes=sample.free_bytes,
+        foreign_bytes=sample.foreign_bytes,
         reserved_bytes=record.reserved_bytes,
         offered_bytes=offered,
         problem=sample.problem,
     )
+
+
+def _sample_point(point: Point) -> api.SamplePoint:
+    return api.SamplePoint(
+        at=time_text(point.at),
+        samples=point.samples,
+        problems=point.problems,
+        seconds=point.seconds,
+        busy_seconds=point.busy_seconds,
+        hot_share=point.hot_share,
+        used_bytes=_byte_level(point.used_bytes),
+        foreign_bytes=_byte_level(point.foreign_bytes),
+        reserved_bytes=_byte_level(point.reserved_bytes),
+        utilization_percent=_level(point.utilization_percent),
+        power_watts=_level(point.power_watts),
+        temperature_celsius=_level(point.temperature_celsius),
+    )
+
+
+def _byte_level(level: Level | None) -> api.ByteLevel | None:
+    return None if level is None else api.ByteLevel(mean=round(level.mean), max=round(level.max))
+
+
+def _level(level: Level | None) -> api.Level | None:
+    return None if level is None else api.Level(mean=level.mean, max=level.max)
 
 
 def _worker(worker: Worker) -> api.GpuWorker:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from scheduler import drains, placement
+from scheduler import drains, placement, samples
 from scheduler.drains import REASON_MAX_CHARS, DrainOrder, DrainPreview
 from scheduler.errors import NotFound
 from scheduler.hangs import WorkerLook
@@ -18,6 +18,7 @@ from scheduler.states import DrainMode, GpuState, OnDeadline, Stage
 from scheduler.store import checkpoints, eventlog, machines, reads
 from scheduler.store import drains as drain_rows
 from scheduler.store.database import Database
+from scheduler.store.samples import standing
 from scheduler.upkeep import Upkeep
 from scheduler.wakeup import JOBS_WAITING, Wakeup
 
@@ -41,13 +42,16 @@ class Fleet:
                 machines.upsert_gpu(conn, info, now)
 
     def sample(self, gpu_id: str, look: GpuSample) -> None:
-        """Record the latest look at a GPU, which also shows that its supervisor lives.
+        """Record a look at a GPU: as the latest, and in its samples. It also shows that its supervisor lives.
 
         Raises `NotFound` for a GPU that was forgotten meanwhile: it has to be registered again.
         """
         with self._database.write() as conn:
-            if not machines.sample(conn, gpu_id, look, self._database.now(conn)):
+            now = self._database.now(conn)
+            before = standing(conn, gpu_id)
+            if before is None or not machines.sample(conn, gpu_id, look, now):
                 raise NotFound(f"no GPU {gpu_id}")
+            samples.record(conn, gpu_id, look, before, now, self._policy.worker_ttl_seconds)
 
     def register_worker(self, worker: Worker) -> None:
         """Register a worker process, or update its readiness and resident bytes; raises `NotFound`."""

@@ -1,6 +1,7 @@
 """The pruner: removes what is kept no longer: files of results, ended jobs with all that is theirs, and events.
 
-Deliveries of webhooks go like events, once they are over.
+Deliveries of webhooks go like events, once they are over; attempts too, unless their job is still there. Samples of the
+GPUs have their own times (`samples`).
 
 Any number may run at once, beside claims: every transaction is short, others get their turn between two, and a run is
 bounded, for the next one goes on where it ended.
@@ -11,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, select, tuple_
 
+from scheduler import samples
 from scheduler.blobs import BlobStore
 from scheduler.errors import SchedulerError
 from scheduler.events import Events
@@ -23,7 +25,8 @@ from scheduler.store.database import Database
 from scheduler.sweeper import JOBS_PREFIX
 
 _JOBS_AT_ONCE = 100
-_BATCHES = 10  # of results, of jobs, and of events, that a run takes at most
+_ATTEMPTS_AT_ONCE = 1000
+_BATCHES = 10  # of each kind, that a run takes at most
 _BREATH_SECONDS = 0.05
 _FILES_SECONDS = 2.0  # a blob store that is slow or away must not keep a run from ending
 _OLDEST = (0.0, "")
@@ -31,7 +34,7 @@ _OLDEST = (0.0, "")
 
 @dataclass(slots=True)
 class Pruned:
-    """What one run did: jobs, events and deliveries removed, results expired, and jobs that had to stay as they were.
+    """What one run did: what it removed of each kind, results expired, and jobs that had to stay as they were.
 
     `problem` is why the last of these had to.
     """
@@ -40,12 +43,14 @@ class Pruned:
     events: int = 0
     results: int = 0
     deliveries: int = 0
+    attempts: int = 0
+    samples: int = 0
     stuck_jobs: int = 0
     problem: str | None = None
 
     def __bool__(self) -> bool:
         """Whether there was anything to do."""
-        return bool(self.jobs or self.events or self.results or self.deliveries or self.stuck_jobs)
+        return self != Pruned()
 
 
 class Line:
@@ -90,8 +95,8 @@ class Pruner:
     def run_once(self) -> Pruned:
         """Remove events, the files of results that expire, and old jobs: a bounded number of each.
 
-        Events and jobs go when they are older than the policy keeps them; a job without its video stays until then. A
-        job whose files cannot be deleted stays, and its turn comes again after all the others'.
+        Events, jobs and attempts go when they are older than the policy keeps them; a job without its video stays until
+        then. A job whose files cannot be deleted stays, and its turn comes again after all the others'.
         """
         with self._database.read() as conn:
             now = self._database.now(conn)
@@ -106,6 +111,8 @@ class Pruner:
         _repeat(lambda: self._clear(self._ended, before, until, removed))
         done.results, done.jobs = expired.count, removed.count
         done.stuck_jobs, done.problem = expired.stuck + removed.stuck, removed.problem or expired.problem
+        _repeat(lambda: self._prune_attempts(before, done))
+        _repeat(lambda: self._prune_samples(now, done))
         return done
 
     def _prune_events(self, before: float, done: Pruned) -> bool:
@@ -121,6 +128,23 @@ class Pruner:
             pruned = webhooks.prune(conn, before)
         done.deliveries += pruned
         return pruned == webhooks.AT_ONCE
+
+    def _prune_attempts(self, before: float, done: Pruned) -> bool:
+        """Remove a batch of attempts whose jobs are gone; returns whether there may be another."""
+        a = s.attempts.c
+        old = select(a.job_id, a.lease).where(a.ended_at < before, ~exists().where(s.jobs.c.id == a.job_id))
+        oldest = old.order_by(a.ended_at).limit(_ATTEMPTS_AT_ONCE).with_for_update(skip_locked=True)
+        with self._database.write() as conn:
+            pruned = conn.execute(delete(s.attempts).where(tuple_(a.job_id, a.lease).in_(oldest))).rowcount
+        done.attempts += pruned
+        return pruned == _ATTEMPTS_AT_ONCE
+
+    def _prune_samples(self, now: float, done: Pruned) -> bool:
+        """Remove a batch; returns whether there may be another."""
+        with self._database.write() as conn:
+            pruned = samples.prune(conn, now)
+        done.samples += pruned
+        return pruned > 0
 
     def _clear(self, line: Line, before: float, until: float, done: _Cleared) -> bool:
         """Clear a batch of jobs, files first: where that fails the rest is still there. Says if there may be more."""

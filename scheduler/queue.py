@@ -114,7 +114,7 @@ class Queue:
             return result.expires_at <= self._database.now(conn)
 
     def attempts(self, job_id: str) -> list[Attempt]:
-        """Return a job's attempts, oldest first; empty for an unknown job."""
+        """Return a job's attempts, oldest first, of a deleted one too; empty for an unknown job."""
         with self._database.read() as conn:
             return reads.attempts(conn, job_id)
 

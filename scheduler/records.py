@@ -143,6 +143,8 @@ class Job:
     webhook_events: tuple[str, ...]
     result_ttl_seconds: float | None
     gpu_id: str | None
+    gpu_name: str | None  # None too where the fleet has forgotten it
+    gpu_kind: str | None
     resumed_from_step: int | None  # of the last attempt
     checkpoint_step: int | None  # what a next attempt would go on from
     notices: tuple[Notice, ...]
@@ -231,13 +233,18 @@ class GpuInfo:
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """One look at a GPU. `problem` says why the memory is not known; the numbers are then None."""
+    """One look at a GPU. `problem` says why the memory is not known; the numbers are then None.
+
+    `foreign_bytes` is what of `used_bytes` others hold than our processes, the driver included.
+    """
 
     used_bytes: int | None
     free_bytes: int | None
     utilization_percent: float | None = None
     temperature_celsius: float | None = None
     problem: str | None = None
+    foreign_bytes: int | None = None
+    power_watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from scheduler.pruner import Pruner
 from scheduler.queue import Queue
 from scheduler.ratelimits import RateLimits
 from scheduler.reaper import Reaper
+from scheduler.samples import Samples
 from scheduler.settings import StoreSettings
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
@@ -49,6 +50,7 @@ class Scheduler:
     ratelimits: RateLimits
     webhooks: Webhooks
     measures: Measures
+    samples: Samples
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Self:
@@ -84,6 +86,7 @@ class Scheduler:
             ratelimits=RateLimits(database),
             webhooks=Webhooks(database, policy, Events(database, policy)),
             measures=Measures(database),
+            samples=Samples(database),
         )
 
     def close(self) -> None:

@@ -143,6 +143,8 @@ class Submissions:
             webhook_events=tuple(new.webhook_events),
             result_ttl_seconds=new.result_ttl_seconds,
             gpu_id=None,
+            gpu_name=None,
+            gpu_kind=None,
             resumed_from_step=None,
             checkpoint_step=None,
             notices=(),

@@ -61,6 +61,13 @@ class WorkerSettings(StoreSettings):
     crf: int = Field(18, ge=1, le=51, description="H.264 quality: lower is better and larger")
     poll_seconds: float = Field(0.5, gt=0, description="How often an idle worker looks, should a wake-up be lost")
     sample_seconds: float = Field(2.0, gt=0, description="How often each GPU is looked at")
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for this host's metrics, to whoever asks; 0 takes a free one; unset: none",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that metrics_port is opened on")
 
     @field_validator("plans")
     @classmethod

@@ -20,6 +20,7 @@ from scheduler.records import Gpu, GpuInfo, GpuSample, ServedModel
 from scheduler.service import Scheduler
 from scheduler.states import GpuState
 from scheduler.wakeup import DISPATCH
+from workers import metrics
 from workers.devices import DeviceInfo, DeviceLost, DeviceProbe, DeviceReading, ProbeError, discover
 from workers.lock import alone
 from workers.models import choose
@@ -67,7 +68,8 @@ def supervise(settings: WorkerSettings) -> None:
             slots.extend(Slot(settings, scheduler, device, number) for device in devices for number in shares)
             registered.set()
             announce_ready()
-            Supervisor(settings, scheduler, probe, slots, register).run(stopping)
+            with metrics.serving(settings, probe, slots):
+                Supervisor(settings, scheduler, probe, slots, register).run(stopping)
         finally:
             probe.close()
 
@@ -181,18 +183,23 @@ class Supervisor:
 
     def _record(self, gpu_id: str, slots: Sequence[Slot], reading: DeviceReading) -> None:
         gpu = self._scheduler.fleet.gpu(gpu_id)
-        self._count_strangers(gpu, reading)
+        foreign_bytes = self._count_strangers(gpu, reading)
         ghosts = [ghost for slot in slots if (ghost := slot.ghost(reading)) is not None]
         if ghosts and gpu.state is not GpuState.ACTIVE:  # on an active one the claims see that the memory is not free
             look = GpuSample(None, None, problem="; ".join(ghosts))
         else:
             look = GpuSample(
-                reading.used_bytes, reading.free_bytes, reading.utilization_percent, reading.temperature_celsius
+                reading.used_bytes,
+                reading.free_bytes,
+                reading.utilization_percent,
+                reading.temperature_celsius,
+                foreign_bytes=foreign_bytes,
+                power_watts=reading.power_watts,
             )
         self._scheduler.fleet.sample(gpu_id, look)
 
-    def _count_strangers(self, gpu: Gpu, reading: DeviceReading) -> None:
-        """Tell the log when others take memory: there is less to offer then, since claims go by what is free."""
+    def _count_strangers(self, gpu: Gpu, reading: DeviceReading) -> int:
+        """Return the bytes that others hold, and tell the log when it becomes much: there is less to offer then."""
         ours = {worker.pid: worker.resident_bytes for worker in gpu.workers}
         pids = {worker.id: worker.pid for worker in gpu.workers}
         for lease in gpu.leases:
@@ -204,6 +211,7 @@ class Supervisor:
             self._crowded ^= {gpu.info.id}
             told = "others hold memory of this GPU" if crowded else "others hold no memory of this GPU any more"
             log.warning(told, gpu_id=gpu.info.id, foreign_bytes=foreign_bytes)
+        return foreign_bytes
 
     def _end_workers(self) -> None:
         slots = [slot for on_it in self._gpus.values() for slot in on_it]

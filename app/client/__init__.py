@@ -10,7 +10,19 @@ from app.client.asynchronous import AsyncClient
 from app.client.endpoint import DEFAULT_URL
 from app.client.errors import AccessDenied, ApiError, ClientError, DownloadCorrupt, ServerUnreachable, WaitTimeout
 from app.client.sync import Client
-from app.client.types import Account, Delivery, Event, Gpu, Job, JobEstimate, Model, Page, QueueStatus, WebhookEndpoint
+from app.client.types import (
+    Account,
+    CostReport,
+    Delivery,
+    Event,
+    Gpu,
+    Job,
+    JobEstimate,
+    Model,
+    Page,
+    QueueStatus,
+    WebhookEndpoint,
+)
 from app.client.waiting import Polled
 
 __all__ = [
@@ -21,6 +33,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClientError",
+    "CostReport",
     "Delivery",
     "DownloadCorrupt",
     "Event",

@@ -128,6 +128,7 @@ class AsyncClient(Base):
     resume = _call(calls.resume)
     resume_many = _call(calls.resume_many)
     events = _emits(listing.events)
+    costs = _call(calls.costs)
     queue = _call(calls.queue)
     pause_queue = _call(calls.pause_queue)
     resume_queue = _call(calls.resume_queue)

@@ -1,12 +1,14 @@
 """Every call of the API that is one exchange, described once for both clients."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Unpack
 
 from app.client.exchange import Call
 from app.client.fields import known, route
 from app.client.types import (
     Account,
+    CostReport,
     Delivery,
     Filters,
     Gpu,
@@ -129,6 +131,14 @@ def resume(gpu_id: str) -> Call[Gpu]:
 def resume_many(gpu_ids: Sequence[str]) -> Call[GpuPage]:
     """Give several GPUs jobs again at the same moment, all or none, and return them."""
     return Call("POST", "/v1/admin/resume", {"json": {"gpus": list(gpu_ids)}}, again=False)
+
+
+def costs(*, since: datetime | str | None = None, until: datetime | str | None = None) -> Call[CostReport]:
+    """Return what GPUs and jobs have cost: by default until now, and from 30 days before the end.
+
+    Times are datetimes with a zone, or RFC 3339 text.
+    """
+    return Call("GET", "/v1/admin/costs", _query(since=since, until=until))
 
 
 def queue() -> Call[QueueStatus]:

@@ -331,6 +331,7 @@ GpuPage = dict[str, Any]  # a Page of them
 Model = dict[str, Any]
 ModelPage = dict[str, Any]  # a Page of them
 QueueStatus = dict[str, Any]
+CostReport = dict[str, Any]
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 

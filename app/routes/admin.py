@@ -1,16 +1,19 @@
-"""The operator's side of the fleet: GPUs, drain and resume, one by one or many at once."""
+"""The operator's side of the fleet: GPUs, now and over time, drain and resume, one by one or many at once."""
 
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from app import schemas as api
 from app import views
 from app.access import Caller
 from app.context import Context, Shared
 from app.openapi import problems
+from app.queries import KnownParameters
+from app.times import parse_time
 from scheduler.drains import DrainOrder
 from scheduler.errors import NotFound
 from scheduler.states import DrainMode, OnDeadline
@@ -31,6 +34,28 @@ def list_gpus(context: Shared) -> api.Page[api.Gpu]:
 def get_gpu(gpu_id: str, context: Shared) -> api.Gpu:
     """Return one GPU."""
     return views.gpu(context.scheduler.fleet.gpu(_known(gpu_id)))
+
+
+@router.get(
+    "/samples", summary="Look at a GPU over time", responses=problems(404, 422, 503), dependencies=[KnownParameters]
+)
+def list_samples(
+    context: Shared,
+    gpu: Annotated[str, Query(description="The GPU's id; also one that has left")],
+    since: Annotated[str | None, Query(description="RFC 3339; default: an hour before `until`")] = None,
+    until: Annotated[str | None, Query(description="RFC 3339, exclusive; default: now")] = None,
+) -> api.SampleList:
+    """Return memory, utilisation, power and temperature, in at most 600 points, as fine as is kept for all that time.
+
+    Samples are kept in steps of 5 seconds for an hour, of a minute for a week, and of an hour for a year.
+    """
+    gpu_id = _known(gpu)
+    end = None if until is None else parse_time("until", until)
+    begin = None if since is None else parse_time("since", since)
+    found = context.scheduler.samples.series(gpu_id, begin, end)
+    if not found.points:
+        context.scheduler.fleet.gpu(gpu_id)  # or there is no such GPU
+    return views.samples(gpu_id, found)
 
 
 @router.post("/gpus/{gpu_id}/drain", summary="Drain a GPU", responses=problems(403, 404, 413, 422, 503))

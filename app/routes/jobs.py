@@ -62,12 +62,9 @@ def list_jobs(
         limit=limit + 1,
     )
     jobs, more = found[:limit], len(found) > limit
-    base, price = base_url(request), context.settings.gpu_hour_cost
+    base, prices = base_url(request), context.settings.prices
     page = api.Page[api.Job](
-        data=[
-            views.job(job, place, base, gpu_hour_cost=price)
-            for job, place in zip(jobs, queue.explain_all(jobs), strict=True)
-        ],
+        data=[views.job(job, place, base, prices) for job, place in zip(jobs, queue.explain_all(jobs), strict=True)],
         has_more=more,
         next_cursor=jobs[-1].id if more else None,
     )

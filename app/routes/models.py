@@ -52,6 +52,6 @@ def estimate_job(asked: api.EstimateRequest, context: Shared, caller: Caller) ->
         priority=asked.priority,
         class_bytes=context.settings.memory_class_bytes,
         predictor=context.scheduler.footprints.current(),
-        gpu_hour_cost=context.settings.gpu_hour_cost,
+        prices=context.settings.prices,
     )
     return inquiry.answer(offers, place)

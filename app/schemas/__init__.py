@@ -2,7 +2,9 @@
 
 from app.schemas.account import Account, AccountKey, AccountLimits, AccountUsage
 from app.schemas.common import Integer, Number, Page, Problem, Progress
+from app.schemas.costs import CostLine, CostPrices, CostReport, CostStage, CostTotal, GpuCost, GpuPrice
 from app.schemas.fleet import (
+    ByteLevel,
     DrainPreview,
     Gpu,
     GpuDrain,
@@ -11,10 +13,13 @@ from app.schemas.fleet import (
     GpuReservation,
     GpuWorker,
     JobForecast,
+    Level,
     QueueClass,
     QueueReservation,
     QueueStatus,
     Ready,
+    SampleList,
+    SamplePoint,
 )
 from app.schemas.jobs import (
     Estimate,
@@ -67,6 +72,12 @@ __all__ = [
     "AccountKey",
     "AccountLimits",
     "AccountUsage",
+    "ByteLevel",
+    "CostLine",
+    "CostPrices",
+    "CostReport",
+    "CostStage",
+    "CostTotal",
     "DeletedVideo",
     "DrainManyRequest",
     "DrainPreview",
@@ -77,10 +88,12 @@ __all__ = [
     "Expected",
     "Failure",
     "Gpu",
+    "GpuCost",
     "GpuDrain",
     "GpuEstimate",
     "GpuLease",
     "GpuMemory",
+    "GpuPrice",
     "GpuReservation",
     "GpuWorker",
     "HoldRequest",
@@ -93,6 +106,7 @@ __all__ = [
     "JobParams",
     "JobPatch",
     "JobRequest",
+    "Level",
     "LimitRange",
     "MeasuredUse",
     "Model",
@@ -114,6 +128,8 @@ __all__ = [
     "QueueStatus",
     "Ready",
     "ResumeManyRequest",
+    "SampleList",
+    "SamplePoint",
     "Video",
     "VideoError",
     "VideoFields",

@@ -10,12 +10,16 @@ from scheduler.states import DrainMode, GpuState, OnDeadline, Stage
 
 
 class GpuMemory(BaseModel):
-    """The ledger of a GPU. `offered_bytes` is what a job's working set could get now; null where nobody can tell."""
+    """The ledger of a GPU. `offered_bytes` is what a job's working set could get now; null where nobody can tell.
+
+    `foreign_bytes` is what of `used_bytes` others hold, the driver included.
+    """
 
     total_bytes: int
     headroom_bytes: int
     used_bytes: int | None
     free_bytes: int | None
+    foreign_bytes: int | None
     reserved_bytes: int
     offered_bytes: int | None
     problem: str | None
@@ -101,11 +105,52 @@ class Gpu(BaseModel):
     memory: GpuMemory
     utilization_percent: float | None
     temperature_celsius: float | None
+    power_watts: float | None
     workers: list[GpuWorker]
     leases: list[GpuLease]
     drain: GpuDrain | None
     reservation: GpuReservation | None
     preview: DrainPreview | None = Field(description="In the answer to a dry run of a drain; null elsewhere")
+
+
+class ByteLevel(BaseModel):
+    """Bytes over some time."""
+
+    mean: int
+    max: int
+
+
+class Level(BaseModel):
+    """A gauge over some time: percent, watts, or degrees Celsius."""
+
+    mean: float
+    max: float
+
+
+class SamplePoint(BaseModel):
+    """What was seen of a GPU from `at` on, for the step of its list; null where nothing was measured."""
+
+    at: str
+    samples: int = Field(description="Looks at the GPU")
+    problems: int = Field(description="Of these, without a reading of the memory")
+    seconds: float = Field(description="That the samples stand for: each for the time since the one before")
+    busy_seconds: float = Field(description="Of these, with a running job")
+    hot_share: float | None = Field(description="The share of samples with a utilisation above 80 %, from 0 to 1")
+    used_bytes: ByteLevel | None
+    foreign_bytes: ByteLevel | None = Field(description="Held by others, the driver included")
+    reserved_bytes: ByteLevel | None = Field(description="Promised to worker processes and running jobs")
+    utilization_percent: Level | None
+    power_watts: Level | None
+    temperature_celsius: Level | None
+
+
+class SampleList(BaseModel):
+    """A GPU over time: points `step_seconds` apart, without those in which nobody looked."""
+
+    object: Literal["list"] = "list"
+    gpu: str
+    step_seconds: int
+    data: list[SamplePoint]
 
 
 class Ready(BaseModel):

@@ -221,9 +221,9 @@ TAKE = Chain(
     FROM {moved} m
     """,
     """
-    INSERT INTO attempts (job_id, lease, number, gpu_id, gpu_kind, worker_id, model, plan, shape,
+    INSERT INTO attempts (job_id, lease, tenant, number, gpu_id, gpu_kind, worker_id, model, plan, shape,
                           predicted_vram_bytes, predicted_seconds, started_at)
-    SELECT m.job_id, m.lease, m.attempts, :gpu_id, :gpu_kind, :worker_id, m.model, m.plan, m.shape,
+    SELECT m.job_id, m.lease, m.tenant, m.attempts, :gpu_id, :gpu_kind, :worker_id, m.model, m.plan, m.shape,
            m.est_model_bytes + m.est_working_bytes, m.est_seconds, :now
     FROM {moved} m
     """,

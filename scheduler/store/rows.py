@@ -35,6 +35,8 @@ _JOB_COLUMNS: list[ColumnElement[Any]] = [
     s.leases.c.fraction,
     s.leases.c.reports,
     s.attempts.c.gpu_id,
+    s.gpus.c.name.label("gpu_name"),
+    s.attempts.c.gpu_kind,
     s.attempts.c.resumed_from_step,
     s.attempts.c.vram_peak_bytes,
     s.attempts.c.run_seconds,
@@ -57,6 +59,7 @@ def select_jobs() -> Select[Any]:
         s.jobs.join(s.job_states, s.job_states.c.job_id == s.jobs.c.id)
         .outerjoin(s.leases, s.leases.c.job_id == s.jobs.c.id)
         .outerjoin(s.attempts, last_attempt)
+        .outerjoin(s.gpus, s.gpus.c.id == s.attempts.c.gpu_id)
         .outerjoin(s.checkpoints, s.checkpoints.c.job_id == s.jobs.c.id)
         .outerjoin(s.results, s.results.c.job_id == s.jobs.c.id)
     )
@@ -95,6 +98,8 @@ def job(row: Row[Any]) -> Job:
         webhook_events=tuple(row.webhook_events or ()),
         result_ttl_seconds=row.result_ttl_seconds,
         gpu_id=row.gpu_id,
+        gpu_name=row.gpu_name,
+        gpu_kind=row.gpu_kind,
         resumed_from_step=row.resumed_from_step,
         checkpoint_step=row.checkpoint_step,
         notices=tuple(Notice(**one) for one in row.notices),
@@ -153,7 +158,15 @@ def gpu(
         reason=row.reason,
         actor=row.actor,
         state_changed_at=row.state_changed_at,
-        sample=GpuSample(row.used_bytes, row.free_bytes, row.utilization_percent, row.temperature_celsius, row.problem),
+        sample=GpuSample(
+            row.used_bytes,
+            row.free_bytes,
+            row.utilization_percent,
+            row.temperature_celsius,
+            row.problem,
+            row.foreign_bytes,
+            row.power_watts,
+        ),
         seen_at=row.seen_at,
         online=online,
         drain=drain,

@@ -6,6 +6,7 @@ then writes a sixth less.
 """
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -190,12 +191,13 @@ checkpoints = Table(
     sqlite_with_rowid=False,
 )
 
-# Every attempt ever made: predicted beside measured.
+# The ledger of GPU time: every attempt, predicted beside measured. It outlives its job, whose GPU time was paid for.
 attempts = Table(
     "attempts",
     metadata,
-    _job_id(),
+    Column("job_id", String, primary_key=True),
     Column("lease", BigInteger, primary_key=True),
+    Column("tenant", String, nullable=False),
     Column("number", Integer, nullable=False),
     Column("gpu_id", String, nullable=False),
     Column("worker_id", String, nullable=False),
@@ -233,6 +235,8 @@ Index(
     sqlite_where=_SUCCEEDED,
     postgresql_where=_SUCCEEDED,
 )
+
+Index("ix_attempts_ended", attempts.c.ended_at)
 
 # The visible result: exactly one a job, made by the fenced transition to succeeded.
 results = Table(
@@ -324,14 +328,54 @@ gpus = Table(
     Column("state_changed_at", Double, nullable=False),
     Column("used_bytes", BigInteger),
     Column("free_bytes", BigInteger),
+    Column("foreign_bytes", BigInteger),  # of those used, what others than our processes hold
     Column("utilization_percent", Double),
     Column("temperature_celsius", Double),
+    Column("power_watts", Double),
     Column("problem", Text),
     Column("seen_at", Double, nullable=False),
     CheckConstraint(_one_of("state", GpuState), name="state"),
     CheckConstraint("state = 'active' OR reason IS NOT NULL", name="reason"),
     CheckConstraint("(used_bytes IS NULL) = (free_bytes IS NULL)", name="memory_known_or_not"),
     CheckConstraint("total_bytes > headroom_bytes AND headroom_bytes >= 0", name="total"),
+)
+
+# What a sample of a GPU measures.
+GAUGES = (
+    "used_bytes",
+    "foreign_bytes",
+    "reserved_bytes",
+    "utilization_percent",
+    "power_watts",
+    "temperature_celsius",
+)
+
+
+def _gauge(name: str) -> list[Column[Any]]:
+    return [
+        Column(f"{name}_sum", Double, nullable=False),  # also of bytes: a year's are beyond 64 bits
+        Column(f"{name}_count", Integer, nullable=False),  # samples in which it was known
+        Column(f"{name}_max", Double),
+    ]
+
+
+# The samples of each GPU, summed up in buckets of time of several steps (`scheduler.samples`). No foreign key: what a
+# GPU did is history, also when the fleet has forgotten it.
+gpu_samples = Table(
+    "gpu_samples",
+    metadata,
+    Column("gpu_id", String, primary_key=True),
+    Column("step_seconds", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),  # when the bucket begins
+    Column("samples", Integer, nullable=False),
+    Column("hot_samples", Integer, nullable=False),  # with a high utilisation
+    Column("seconds", Double, nullable=False),  # that the samples stand for: each for the time before it
+    Column("busy_seconds", Double, nullable=False),  # of these, with an open lease
+    *(column for name in GAUGES for column in _gauge(name)),
+    CheckConstraint("at % step_seconds = 0", name="at"),
+    CheckConstraint("samples > 0 AND hot_samples <= utilization_percent_count", name="counted"),
+    CheckConstraint("busy_seconds >= 0 AND busy_seconds <= seconds", name="busy_seconds"),
+    sqlite_with_rowid=False,
 )
 
 workers = Table(

@@ -44,10 +44,15 @@ IMPOSSIBLE = {
     "an attempt with an outcome but no end": "UPDATE attempts SET outcome = 'failed' WHERE job_id = 'job_2'",
     "an unknown outcome": "UPDATE attempts SET outcome = 'lost' WHERE job_id = 'job_3'",
     "two attempts under one fence": (
-        "INSERT INTO attempts (job_id, lease, number, gpu_id, worker_id, plan, predicted_vram_bytes,"
-        " predicted_seconds, started_at) SELECT job_id, lease, number, gpu_id, worker_id, plan, predicted_vram_bytes,"
-        " predicted_seconds, started_at FROM attempts WHERE job_id = 'job_2'"
+        "INSERT INTO attempts (job_id, lease, tenant, number, gpu_id, gpu_kind, worker_id, model, plan, shape,"
+        " predicted_vram_bytes, predicted_seconds, started_at) SELECT job_id, lease, tenant, number, gpu_id, gpu_kind,"
+        " worker_id, model, plan, shape, predicted_vram_bytes, predicted_seconds, started_at FROM attempts"
+        " WHERE job_id = 'job_2'"
     ),
+    "a bucket that begins between two": "UPDATE gpu_samples SET at = at + 1",
+    "a bucket without a sample": "UPDATE gpu_samples SET samples = 0",
+    "a GPU busy for longer than it was seen": "UPDATE gpu_samples SET busy_seconds = seconds + 1",
+    "more hot samples than looks at the utilisation": "UPDATE gpu_samples SET hot_samples = 1",
     "a key that means two jobs": (
         "INSERT INTO idempotency_keys (tenant, key, payload_sha256, job_id) VALUES ('default', 'k', 'b', 'job_2')"
     ),

@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 
 from scheduler.errors import DatabaseNewer
 from scheduler.store import migrate as migration
@@ -137,7 +137,7 @@ def _clauses(sql: str) -> list[str]:
 
     A clause is a line, or a column that was added later and stands behind the last one.
     """
-    lines = re.sub(r", (?=\w+ (?:DOUBLE|VARCHAR|TEXT|JSON)\b)", "\n", sql).splitlines()
+    lines = re.sub(r", (?=\w+ (?:DOUBLE|VARCHAR|TEXT|JSON|BIGINT)\b)", "\n", sql).splitlines()
     return sorted(re.sub(r"\s+", " ", line).strip(" ,") for line in lines)
 
 
@@ -162,6 +162,12 @@ def upgrade_to(database: Database, revision: str) -> None:
     with database.write() as conn:
         config.attributes["connection"] = conn
         command.upgrade(config, revision)
+
+
+def insert(database: Database, statements: str) -> None:
+    with database.write() as conn:
+        for statement in filter(str.strip, statements.split(";\n")):
+            conn.execute(text(statement.replace(":", r"\:")))
 
 
 _FIRST_VERSION = """
@@ -191,9 +197,7 @@ def test_the_queue_of_the_first_version_goes_on(empty: str) -> None:
     """A running job keeps its lease, a waiting one its place and its backoff, a drained GPU its drain."""
     with opened(empty) as database:
         upgrade_to(database, "0001")
-        with database.write() as conn:
-            for statement in filter(str.strip, _FIRST_VERSION.split(";\n")):
-                conn.execute(text(statement.replace(":", r"\:")))
+        insert(database, _FIRST_VERSION)
 
         migrate(database)
 
@@ -217,3 +221,47 @@ def test_the_queue_of_the_first_version_goes_on(empty: str) -> None:
     assert (lease.lease, lease.lane, lease.step, lease.started_at, lease.predicted_seconds) == (1, 0, 7, 12, 40)
     assert (drain.gpu_id, drain.mode, drain.asked_at, drain.deadline_at) == ("GPU-1", "finish", 4, None)
     assert (worker.can_load, worker.condemned) == ([], None)
+
+
+_FOURTH_VERSION = """
+INSERT INTO gpus (id, host, model, kind, name, plans, total_bytes, headroom_bytes, state, state_changed_at, used_bytes,
+                  free_bytes, seen_at)
+VALUES ('GPU-0', 'h', 'm', 'k', 'n', '["fp16"]', 100, 1, 'active', 1, 40, 60, 9);
+INSERT INTO jobs (id, tenant, model, prompt, params, metadata, image_key, max_attempts, created_at)
+VALUES ('job_1', 'acme', 'm', 'p', '{}', '{}', 'k', 3, 10), ('job_2', 'default', 'm', 'p', '{}', '{}', 'k', 3, 11);
+INSERT INTO attempts (job_id, lease, number, gpu_id, worker_id, model, plan, shape, gpu_kind, predicted_vram_bytes,
+                      predicted_seconds, started_at, ended_at, outcome, run_seconds, stage_seconds, error_code,
+                      error_message)
+VALUES ('job_1', 1, 1, 'GPU-0', 'w', 'm', 'fp16', 's', 'k', 11, 40, 12, 20, 'retried', NULL, NULL, 'x', 'it broke'),
+       ('job_1', 2, 2, 'GPU-0', 'w', 'm', 'fp16', 's', 'k', 11, 40, 21, 61, 'succeeded', 39.5, '{"denoising": 30.5}',
+        NULL, NULL),
+       ('job_2', 1, 1, 'GPU-0', 'w', 'm', 'fp16', 's', 'k', 11, 40, 62, NULL, NULL, NULL, NULL, NULL, NULL);
+"""
+
+
+def test_attempts_learn_whose_they_were_and_stay_without_their_job(empty: str) -> None:
+    with opened(empty) as database:
+        upgrade_to(database, "0004")
+        insert(database, _FOURTH_VERSION)
+
+        migrate(database)
+
+        order = select(s.attempts).order_by(s.attempts.c.job_id, s.attempts.c.lease)
+        with database.read() as conn:
+            before = conn.execute(order).all()
+            gpu = conn.execute(select(s.gpus)).one()
+        with database.write() as conn:
+            conn.execute(delete(s.jobs))
+        with database.read() as conn:
+            assert conn.execute(order).all() == before
+    assert [(row.job_id, row.lease, row.tenant, row.outcome, row.ended_at) for row in before] == [
+        ("job_1", 1, "acme", "retried", 20),
+        ("job_1", 2, "acme", "succeeded", 61),
+        ("job_2", 1, "default", None, None),
+    ]
+    assert (before[0].error_message, before[1].run_seconds, before[1].stage_seconds) == (
+        "it broke",
+        39.5,
+        {"denoising": 30.5},
+    )
+    assert (gpu.used_bytes, gpu.foreign_bytes, gpu.power_watts) == (40, None, None)

@@ -23,7 +23,7 @@ from tests.support.fleet import ERROR, HALF_WAY, MEASURED, RESULT, RegisteredGpu
 DAY = 86_400.0
 KEPT = Policy().retention_seconds
 NOTHING = Pruned()
-OF_JOBS = ("jobs", "job_states", "leases", "attempts", "results", "idempotency_keys", "reservations")
+OF_JOBS = ("jobs", "job_states", "leases", "results", "idempotency_keys", "reservations")
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +131,46 @@ def test_nothing_of_a_job_is_left_and_its_key_is_free(scheduler: Scheduler, gpu:
     gpu = register_gpu(scheduler, "GPU-1")
     again = scheduler.queue.submit(new_job(idempotency_key="k", payload_sha256="2" * 64))
     assert (again.created, again.job.id == first) == (True, False)
+
+
+def test_attempts_outlive_their_job_but_not_the_time_that_all_is_kept(
+    scheduler: Scheduler, gpu: RegisteredGpu, clock: Clock
+) -> None:
+    """They are the ledger of GPU time: what a deleted job has cost was paid for."""
+    deleted = submit(scheduler, tenant="acme")
+    scheduler.leases.release(gpu.must_claim())
+    scheduler.leases.succeed(gpu.must_claim(), RESULT, MEASURED)
+    scheduler.queue.delete(deleted)
+    clock.advance(DAY)
+    gpu = register_gpu(scheduler, "GPU-1")
+    waiting = submit(scheduler)
+    scheduler.leases.release(gpu.must_claim())
+
+    clock.advance(KEPT - DAY)
+    assert scheduler.pruner.run_once().attempts == 0
+    with scheduler.database.read() as conn:
+        owners = conn.execute(select(s.attempts.c.job_id, s.attempts.c.tenant)).all()
+    assert sorted(owners) == sorted([(deleted, "acme"), (deleted, "acme"), (waiting, "default")])
+
+    clock.advance(1)
+    assert scheduler.pruner.run_once().attempts == 2
+    clock.advance(DAY)
+    scheduler.pruner.run_once()
+    assert len(scheduler.queue.attempts(waiting)) == 1, "a job that is there keeps its history"
+
+
+def test_many_old_attempts_go_in_batches(
+    scheduler: Scheduler, gpu: RegisteredGpu, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "_ATTEMPTS_AT_ONCE", 2)
+    monkeypatch.setattr(pruning, "_BATCHES", 2)
+    job_id = submit(scheduler)
+    for _ in range(6):
+        scheduler.leases.release(gpu.must_claim())
+    scheduler.leases.succeed(gpu.must_claim(), RESULT, MEASURED)
+    clock.advance(KEPT + 1)
+    assert [done.attempts for done in run_until_done(scheduler.pruner)] == [4, 3]
+    assert scheduler.queue.attempts(job_id) == []
 
 
 def test_a_run_is_bounded_and_the_next_goes_on(

@@ -19,7 +19,7 @@ async def test_a_gpu_shows_its_ledger_worker_and_job(site: Site) -> None:
     job_id = (await site.submit())["id"]
     lease = site.gpu.must_claim()
     site.scheduler.leases.report(lease, HALF_WAY)
-    site.scheduler.fleet.sample("GPU-0", GpuSample(9 * GIB, 15 * GIB, 97.0, 66.0))
+    site.scheduler.fleet.sample("GPU-0", GpuSample(9 * GIB, 15 * GIB, 97.0, 66.0, foreign_bytes=GIB, power_watts=312.5))
     gpu = (await site.client.get(GPU)).json()
     reserved = 6 * GIB + lease.reserved_bytes
     assert gpu["memory"] == {
@@ -27,12 +27,13 @@ async def test_a_gpu_shows_its_ledger_worker_and_job(site: Site) -> None:
         "headroom_bytes": GIB,
         "used_bytes": 9 * GIB,
         "free_bytes": 15 * GIB,
+        "foreign_bytes": GIB,
         "reserved_bytes": reserved,
         "offered_bytes": min(15 * GIB, 23 * GIB - reserved),
         "problem": None,
     }
     assert (gpu["state"], gpu["reason"], gpu["online"]) == ("active", None, True)
-    assert (gpu["utilization_percent"], gpu["temperature_celsius"]) == (97.0, 66.0)
+    assert (gpu["utilization_percent"], gpu["temperature_celsius"], gpu["power_watts"]) == (97.0, 66.0, 312.5)
     (worker,) = gpu["workers"]
     assert (worker["ready"], worker["resident_bytes"]) == (True, 6 * GIB)
     assert gpu["plans"] == ["fp16"]

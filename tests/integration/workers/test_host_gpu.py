@@ -11,6 +11,7 @@ import pytest
 
 from scheduler.processes import Child
 from scheduler.records import Gpu
+from scheduler.samples import Level
 from scheduler.states import GpuState
 from tests.support.fake_nvml import GIB, FakeGpu, build, configure, environment
 from tests.support.service import wait_for
@@ -57,6 +58,9 @@ def test_the_supervisor_records_what_nvml_says_and_never_a_number_it_did_not_say
     gpu = _when(host, lambda gpu: gpu.sample.used_bytes == 3 * GIB)
     assert (gpu.info.id, gpu.info.kind, gpu.info.plans[0]) == (_GPU.uuid, "NVIDIA H100 80GB HBM3", "fp16")
     assert (gpu.info.total_bytes, gpu.sample.free_bytes) == (24 * GIB, 21 * GIB)
+    assert gpu.sample.power_watts == 70.0
+    assert gpu.sample.foreign_bytes is not None
+    assert 0 <= gpu.sample.foreign_bytes <= 3 * GIB, "it is less what a worker should hold that starts just then"
 
     # A call that fails may work later: the GPU stays, its memory is not known.
     configure(control, _GPU, errors={"nvmlDeviceGetMemoryInfo_v2": pynvml.NVML_ERROR_UNKNOWN})
@@ -76,6 +80,12 @@ def test_the_supervisor_records_what_nvml_says_and_never_a_number_it_did_not_say
     configure(control, _GPU)
     gpu = _when(host, lambda gpu: gpu.sample.problem is None)
     assert gpu.state is GpuState.FAULTED
+
+    total = host.scheduler.samples.totals(gpu.seen_at - 3600, gpu.seen_at + 5)[_GPU.uuid]
+    assert 0 < total.problems < total.samples
+    assert total.seconds > 0
+    assert total.used_bytes == Level(3 * GIB, 3 * GIB)
+    assert total.power_watts == Level(70.0, 70.0)
 
     supervisor.terminate()
     assert supervisor.finish(20) == 0

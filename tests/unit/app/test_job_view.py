@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app import views
+from scheduler.prices import Price, Prices
 from scheduler.records import Job, Measured, Result
 from scheduler.states import JobStatus
 from tests.unit.app.test_views import QUEUED
@@ -27,9 +28,19 @@ def test_whose_it_is_and_what_was_asked_of_it() -> None:
 @pytest.mark.parametrize(("price", "sharing", "cost"), [(None, 1, None), (0.0, 1, 0.0), (3.6, 1, 0.5), (3.6, 2, 0.25)])
 def test_a_jobs_cost_is_its_share_of_the_gpus_time(price: float | None, sharing: int, cost: float | None) -> None:
     used = Measured(vram_peak_bytes=None, run_seconds=500.0, sharing=sharing)
-    measured = views.job(ended(measured=used), None, "", gpu_hour_cost=price).measured
+    prices = Prices(None if price is None else Price(price))
+    measured = views.job(ended(measured=used), None, "", prices).measured
     assert measured is not None
     assert measured.cost == (None if cost is None else pytest.approx(cost))
+
+
+@pytest.mark.parametrize("name", ["GPU-7", "NVIDIA L4", "nvidia-l4-24gb"])
+def test_a_gpus_own_price_counts_before_that_of_any(name: str) -> None:
+    used = Measured(vram_peak_bytes=None, run_seconds=3600.0)
+    job = ended(measured=used, gpu_id="GPU-7", gpu_name="NVIDIA L4", gpu_kind="nvidia-l4-24gb")
+    measured = views.job(job, None, "", Prices(Price(1.0), {name: Price(0.5)})).measured
+    assert measured is not None
+    assert measured.cost == pytest.approx(0.5)
 
 
 def test_a_video_says_until_when_it_is_there() -> None:

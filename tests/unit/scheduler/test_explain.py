@@ -23,7 +23,8 @@ JOB = Job(
     priority=1.0, footprint=FOOTPRINT, plan_reason="", weight=8.0, virtual_at=NOW, rank=1.0, memory_class=64,
     status=JobStatus.QUEUED, version=(1, 0), progress=None, attempts=0, max_attempts=3, not_before=0.0, ready_at=NOW,
     cancel_requested=False, deadline_at=None, retry_of=None, webhook_url=None, webhook_events=(),
-    result_ttl_seconds=None, gpu_id=None, resumed_from_step=None, checkpoint_step=None, notices=(), measured=None,
+    result_ttl_seconds=None, gpu_id=None, gpu_name=None, gpu_kind=None,
+    resumed_from_step=None, checkpoint_step=None, notices=(), measured=None,
     error=None, result=None, created_at=NOW, started_at=None, finished_at=None,
 )  # fmt: skip
 SURE = Pace(1.0, 1.0, 1.0, shared=0.0)

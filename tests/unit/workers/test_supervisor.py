@@ -1,6 +1,7 @@
 """The supervisor's loop: what it records of a GPU, and what it does while the store is away."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from scheduler.errors import StoreUnreachable
 from scheduler.records import GpuSample, Worker
+from scheduler.samples import Level
 from scheduler.service import Scheduler
 from scheduler.states import GpuState
 from tests.support.databases import sqlite_template
@@ -22,7 +24,7 @@ __all__ = ["sqlite_template"]
 
 _GIB = 2**30
 _AWAY = StoreUnreachable("the database cannot be used: it restarts")
-_READING = DeviceReading("GPU-0", 24 * _GIB, 3 * _GIB, 21 * _GIB, {}, 95.0, 70.0, None)
+_READING = DeviceReading("GPU-0", 24 * _GIB, 3 * _GIB, 21 * _GIB, {}, 95.0, 70.0, 250.0)
 
 
 class FakeProbe:
@@ -120,9 +122,20 @@ def run(scheduler: Scheduler, tmp_path: Path) -> Run:
 def test_a_reading_is_recorded_and_handed_to_the_slot(scheduler: Scheduler, run: Run) -> None:
     slot = FakeSlot()
     run([slot], [_READING])
-    assert scheduler.fleet.gpu("GPU-0").sample == GpuSample(3 * _GIB, 21 * _GIB, 95.0, 70.0)
+    look = GpuSample(3 * _GIB, 21 * _GIB, 95.0, 70.0, foreign_bytes=3 * _GIB, power_watts=250.0)
+    assert scheduler.fleet.gpu("GPU-0").sample == look
     assert slot.tended == [_READING]
     assert slot.told == ["stop", "finish"]
+
+
+def test_a_reading_is_a_sample_with_what_strangers_hold(scheduler: Scheduler, run: Run) -> None:
+    scheduler.fleet.register_worker(Worker("w", "GPU-0", 4711, MODEL.id, 2 * _GIB, ready=True))
+    run([FakeSlot()], [_READING, _READING, ProbeFailing("GPU GPU-0 memory: Unknown Error")])
+    points = scheduler.samples.series("GPU-0", until=time.time() + 60).points
+    assert (sum(point.samples for point in points), sum(point.problems for point in points)) == (3, 1)
+    (last, *_) = [point for point in points if point.used_bytes]
+    assert (last.used_bytes, last.foreign_bytes) == (Level(3 * _GIB, 3 * _GIB), Level(_GIB, _GIB))
+    assert (last.reserved_bytes, last.power_watts) == (Level(2 * _GIB, 2 * _GIB), Level(250.0, 250.0))
 
 
 def test_memory_that_is_not_known_is_a_problem_and_no_number(scheduler: Scheduler, run: Run) -> None:
