@@ -14,7 +14,6 @@ from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 from app.cli.times import ago
 
-_LEAST_IN_CENTS = 100  # from here on a hundredth is fine enough
 Columns = Mapping[str, Callable[[Mapping[str, Any]], str]]
 
 
@@ -73,8 +72,8 @@ def show_table(lines: Sequence[Mapping[str, Any]], columns: Columns) -> None:
 
 
 def amount(value: float | None) -> str:
-    """Return an amount of money as people read it: small ones to four digits, `-` where it is not known."""
-    return optional(value, lambda known: f"{known:.2f}" if known >= _LEAST_IN_CENTS else money(known))
+    """Return an amount of money as people read it, `-` where it is not known."""
+    return optional(value, money)
 
 
 def _summary(report: Mapping[str, Any]) -> dict[str, str]:

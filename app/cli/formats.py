@@ -1,7 +1,9 @@
 """Numbers as people read them."""
 
+import math
 from datetime import UTC, datetime
 
+_LEAST_MONEY = 0.0001
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _LONG = 2 * _DAY  # from when on durations are told in days
 
@@ -46,8 +48,12 @@ def energy(joules: float) -> str:
 
 
 def money(amount: float) -> str:
-    """Return a sum to four digits, in whatever currency the operator reckons: cents would hide what a video costs."""
-    return f"{amount:.4g}"
+    """Return a sum, in whatever currency the operator reckons: to cents, or four digits, which a video's may need."""
+    if amount < _LEAST_MONEY:
+        return f"below {_LEAST_MONEY}" if amount else "0"
+    places = max(2, 3 - math.floor(math.log10(amount)))
+    whole, _, parts = f"{amount:,.{places}f}".partition(".")
+    return f"{whole}.{parts.rstrip('0').ljust(2, '0')}"
 
 
 def percent(fraction: float) -> str:

@@ -37,16 +37,16 @@ def test_the_sums_and_a_line_for_each_gpu(reelq, api, report):
         "videos": "20, of 21 attempts",
         "online": "1h 00m, idle for 15m 00s",
         "stages": "denoising 75%, idle 25%",
-        "cost": "0.8, 0.04 a video",
-        "jobs": "0.6, 0.02 of it for failed attempts",
-        "idle": "0.2",
+        "cost": "0.80, 0.04 a video",
+        "jobs": "0.60, 0.02 of it for failed attempts",
+        "idle": "0.20",
         "month": "576.00 at this pace",
         "energy": "0.24 kWh, 0.072 on top",
     }
     gpu = report["gpus"][0]["gpu"]
     assert table(done) == [
         ["gpu", "hour", "online", "busy", "idle", "cost", "idle", "cost"],
-        [gpu, "on_demand", "0.8", "1h", "00m", "45m", "00s", "15m", "00s", "0.8", "0.2"],
+        [gpu, "on_demand", "0.80", "1h", "00m", "45m", "00s", "15m", "00s", "0.80", "0.20"],
     ]
     assert json.loads(reelq("costs", "--json").stdout) == report
 
@@ -58,7 +58,7 @@ def test_a_line_for_each_of_what_was_asked_for(reelq, api, report, by, name):
     api.on("GET", "/v1/admin/costs", Answer(report))
     head, line = table(reelq("costs", "--by", by))
     assert head[0] == by
-    assert line == [name, "20", "21", "45m", "00s", "1m", "30s", "0.6", "0.02", "0.03"]
+    assert line == [name, "20", "21", "45m", "00s", "1m", "30s", "0.60", "0.02", "0.03"]
 
 
 def test_without_a_price_there_is_no_money(reelq, api, report):

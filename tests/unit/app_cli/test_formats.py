@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.cli.formats import age, duration, percent, size
+from app.cli.formats import age, duration, money, percent, size
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,19 @@ def test_age(created, text):
 
 def test_percent_is_100_only_at_the_end():
     assert [percent(value) for value in (0.0, 0.42, 0.999, 1.0)] == ["0%", "42%", "99%", "100%"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0.0, "0"),
+        (0.00002, "below 0.0001"),
+        (0.01234567, "0.01235"),
+        (0.5, "0.50"),
+        (3.14159, "3.142"),
+        (99.999, "100.00"),
+        (1234567.891, "1,234,567.89"),
+    ],
+)
+def test_money(amount, text):
+    assert money(amount) == text
