@@ -26,7 +26,19 @@ def met(parts: dict[str, Any]) -> list[bool]:
     ("ours", "bare", "is_met"), [(659, 500, False), (661, 500, True), (700, 2000, False), (1200, 2000, True)]
 )
 def test_submits_must_reach_the_higher_of_two_rates(ours: float, bare: float, is_met: bool) -> None:
-    assert met({"submits": {"form": rates(ours, bare)}}) == [is_met]
+    form = rates(ours, bare) | {"bare FastAPI, images": {"8": {"per_second": ours}}}
+    assert met({"submits": {"form": form}}) == [is_met, True]
+
+
+@pytest.mark.parametrize(("ours", "is_met"), [(599, False), (600, True)])
+def test_submits_are_also_held_against_the_image_work_alone(ours: float, is_met: bool) -> None:
+    form = rates(ours, 3000) | {"bare FastAPI, images": {"1": {"per_second": 900}, "8": {"per_second": 1000}}}
+    assert met({"submits": {"form": form}}) == [False, is_met]
+
+
+def test_the_best_of_ours_counts_whatever_its_processes() -> None:
+    queued = rates(500, 1000) | {"reelq, 2 processes": {"8": {"per_second": 900}}}
+    assert met({"polls": {"queued": queued}}) == [True]
 
 
 def test_polls_are_held_against_the_bare_application() -> None:
