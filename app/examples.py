@@ -6,10 +6,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from app import schemas as api
+from scheduler.advice import Diagnosis, Sureness, Verdict
+from scheduler.alerts import Kind, Rule, Severity
 from scheduler.drains import Ending
 from scheduler.explain import Blocker
 from scheduler.keys import Scope
 from scheduler.prices import Terms
+from scheduler.remedies import RemedyName
 from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Stage
 from scheduler.webhooks import DeliveryStatus
 
@@ -470,6 +473,102 @@ _COST_REPORT = api.CostReport(
         api.CostStage(stage="idle", gpu_seconds=900.0, share=0.25),
     ],
 )
+_FLEET = api.AdviceFleet(
+    videos=1997,
+    impossible=3,
+    wait_seconds_mean=95.0,
+    wait_seconds_p95=310.0,
+    videos_per_hour=46.0,
+    cost_per_video=0.03,
+)
+_ADVICE = api.AdviceReport(
+    since="2030-01-24T19:00:00.000000Z",
+    until="2030-01-31T19:00:00.000000Z",
+    advice=f"Advance capacity: the load of {_KIND} is 95 % and measured growth is high, +24 % a month.",
+    verdict=Verdict.ADVANCE,
+    matrix=Verdict.ADVANCE,
+    sureness=Sureness.HIGH,
+    sureness_reason="it rests on 7.0 days of samples and 4120 attempts",
+    load=0.95,
+    growth=api.AdviceGrowth(high=True, monthly=0.24, source="measured", days=7),
+    attempts=4120,
+    steps=[
+        api.AdviceStep(question="Do attempts often run out of memory?", answer=False, value=0.01, limit=0.02),
+        api.AdviceStep(question="Is much growth to be expected, a month?", answer=True, value=0.24, limit=0.2),
+    ],
+    signals=[
+        api.AdviceSignal(name="demand", active=True, reason="3 jobs failed for want of memory: 1536x1536x64"),
+        api.AdviceSignal(name="payback", active=False, reason="no price of a card was given"),
+    ],
+    gpus=[
+        api.AdviceGpu(
+            gpu=_GPU_ID,
+            name=_KIND,
+            load=0.95,
+            memory_share=0.92,
+            peak_bytes=int(22.1 * _GIB),
+            total_bytes=24 * _GIB,
+            utilization_percent=95.0,
+            working_percent=97.0,
+            hot_share=0.9,
+            busy_share=0.98,
+            online_seconds=604_800.0,
+            diagnosis=Diagnosis.COMPUTE,
+        )
+    ],
+    refused=[api.AdviceRefusal(shape="1536x1536x64", code="unschedulable", jobs=3)],
+    payback=None,
+    remedies=[
+        api.AdviceRemedy(
+            name=RemedyName.LEANER_PLAN,
+            share=0.9,
+            peak_bytes=int(22.1 * _GIB),
+            new_peak_bytes=int(15.3 * _GIB),
+            memory_gain=0.31,
+            seconds=78.0,
+            new_seconds=85.0,
+            time_gain=-0.09,
+        )
+    ],
+    comparison=api.AdviceComparison(
+        arrivals=2000,
+        as_is=_FLEET,
+        cards=[
+            api.AdviceCard(
+                name="NVIDIA L40S",
+                memory_bytes=48 * _GIB,
+                relative_speed=5.0,
+                price=7500.0,
+                hour=0.3,
+                payback_months=13.0,
+                fleet=_FLEET.model_copy(
+                    update={
+                        "impossible": 0,
+                        "videos": 2000,
+                        "wait_seconds_mean": 0.4,
+                        "wait_seconds_p95": 3.0,
+                        "videos_per_hour": 276.0,
+                        "cost_per_video": 0.045,
+                    }
+                ),
+            )
+        ],
+    ),
+)
+_ALERT = api.Alert(
+    id="alert_01k9zqa0h3w5d8r2t6y4n7c1eb",
+    rule=Rule.GPU_MEMORY_HIGH,
+    severity=Severity.WARNING,
+    status="firing",
+    kind=Kind.GPU,
+    subject=_GPU_ID,
+    message=f"22.8 of 24.0 GiB of {_GPU_ID} on node-1 are in use, 95%",
+    value=0.95,
+    threshold=0.9,
+    since="2030-01-31T18:24:00.250000Z",
+    fired_at="2030-01-31T18:29:00.500000Z",
+    resolved_at=None,
+)
 # By the name of their schema.
 _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "Job": {
@@ -495,6 +594,8 @@ _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "WebhookDeliveryDetail": {"delivered": _DELIVERY_DETAIL},
     "WebhookSecret": {"secret": api.WebhookSecret(secret=_SECRET_TEXT, in_force=[_SECRET_TEXT])},
     "CostReport": {"an hour": _COST_REPORT},
+    "Page_Alert_": {"page": api.Page[api.Alert](data=[_ALERT])},
+    "AdviceReport": {"a week": _ADVICE},
     "Ready": {"ready": api.Ready(workers=2, drained_gpus=0)},
     "SampleList": {"a GPU": _SAMPLES},
 }  # fmt: skip
@@ -554,6 +655,8 @@ _PARAMETERS: Mapping[str, Any] = {
     "gpu": _GPU_ID,
     "since": "2030-01-31T18:00:00Z",
     "until": "2030-01-31T19:00:00Z",
+    "growth": "0.2",
+    "card_price": 700.0,
 }
 
 

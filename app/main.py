@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from app import images, problems
+from app.alarms import alarm
 from app.background import Chore, maintaining
 from app.context import Context
 from app.door import Door
@@ -23,6 +24,8 @@ from app.places import Places
 from app.routes import (
     account,
     admin,
+    advice,
+    alerts,
     costs,
     events,
     health,
@@ -40,6 +43,7 @@ from app.settings import FrontEndSettings
 from app.uploads import body_limit
 from app.watch import ChangeHub
 from app.webhooks import delivering
+from scheduler.alarm import EVERY_SECONDS
 from scheduler.service import Scheduler
 
 _REAP_SECONDS = 1.0
@@ -51,8 +55,8 @@ _RERANK_SECONDS = 3600.0
 def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     """Build the application on an open scheduler, which stays the caller's to close.
 
-    Its lifespan runs the reaper, the sweeper, the pruner, the reranker and the change hub. `app.state.context` is its
-    `Context`.
+    Its lifespan runs the reaper, the sweeper, the pruner, the reranker, the alarm and the change hub.
+    `app.state.context` is its `Context`.
     """
     images.use_pixel_limit(settings.max_image_pixels)
     door = Door(scheduler.keys, scheduler.tenants)
@@ -101,7 +105,9 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         account,
         webhooks,
         admin,
+        alerts,
         costs,
+        advice,
         queue,
         events,
         health,
@@ -124,7 +130,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweep = Chore("sweeper", context.scheduler.sweeper.run_once, _SWEEP_SECONDS)
         prune = Chore("pruner", context.scheduler.pruner.run_once, _PRUNE_SECONDS, routine=True)
         rerank = Chore("reranker", context.scheduler.control.rerank, _RERANK_SECONDS)
-        with maintaining(reap, sweep, prune, rerank), delivering(context):
+        watch = Chore("alarm", alarm(context.scheduler, context.settings).run_once, EVERY_SECONDS)
+        with maintaining(reap, sweep, prune, rerank, watch), delivering(context):
             yield
     finally:
         context.hub.release()

@@ -141,5 +141,6 @@ RAISED: Mapping[str, tuple[str, ...]] = {
     "list_events": ("invalid_parameter", "events_expired"),
     "get_ready": ("not_ready",),
     "get_costs": ("invalid_parameter",),
+    "get_advice": ("invalid_parameter",),
     "list_samples": ("not_found", "invalid_parameter"),
 }  # fmt: skip

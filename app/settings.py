@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from app.cards import read_cards
 from app.pricing import as_text, read_prices
+from scheduler.alerts import Thresholds
 from scheduler.policy import MIB
 from scheduler.prices import Price, Prices
 from scheduler.settings import StoreSettings
@@ -44,6 +46,11 @@ class FrontEndSettings(StoreSettings):
         description="What an hour of some GPUs costs, by id, name or kind, and terms (owned, on_demand, spot): JSON,"
         ' {"NVIDIA L4": {"hour": 0.8, "terms": "spot"}}',
     )
+    cards: Annotated[str, BeforeValidator(as_text)] = Field(
+        "",
+        description="Cards that the advice compares: JSON by name, relative_speed in multiples of the first GPU, price"
+        ' of buying and of an hour: {"NVIDIA L4": {"memory_bytes": 24000000000, "price": 2500}}; empty: usual ones',
+    )
     energy_kwh_cost: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="What a kilowatt hour costs, in the same currency"
     )
@@ -62,10 +69,33 @@ class FrontEndSettings(StoreSettings):
         64, ge=1, description="Submissions that each process takes in at once; more are answered 503"
     )
 
+    alert_webhook_url: str | None = Field(
+        None, pattern=r"^https?://[!-~]+$", description="Where alerts are sent to; unset: nowhere, they are only listed"
+    )
+    alert_memory: float = Field(0.9, gt=0, description="Share of a GPU's memory in use above which there is an alert")
+    alert_overrun: float = Field(2.0, gt=0, description="Likewise, how many times its predicted seconds a job has run")
+    alert_waiting: float = Field(0.1, gt=0, description="Likewise, share of the time of jobs that they have waited")
+    alert_out_of_memory: float = Field(0.02, ge=0, description="Likewise, share of attempts that ran out of memory")
+    alert_worn_workers: int = Field(1, ge=1, description="Replaced workers of a GPU in an hour that make an alert")
+    alert_utilization: float = Field(
+        0.5, ge=0, description="Share of the time in which a busy, full GPU must compute, or there is an alert"
+    )
+    alert_full: float = Field(0.8, ge=0, description="Share of its memory above which a GPU is full, for that")
+    alert_disk: float = Field(2.0, ge=0, description="Alert below so many times min_free_disk_bytes")
+    alert_clear_seconds: float = Field(
+        300.0, ge=0, description="How long what an alert tells of must be gone before the alert is over"
+    )
+
     @field_validator("allowed_networks")
     @classmethod
     def _cidrs(cls, value: str) -> str:
         _networks(value)
+        return value
+
+    @field_validator("cards")
+    @classmethod
+    def _cards(cls, value: str) -> str:
+        read_cards(value)
         return value
 
     @field_validator("gpu_prices")
@@ -79,6 +109,20 @@ class FrontEndSettings(StoreSettings):
         """What GPUs and energy cost."""
         default = None if self.gpu_hour_cost is None else Price(self.gpu_hour_cost)
         return Prices(default, read_prices(self.gpu_prices), self.energy_kwh_cost)
+
+    @property
+    def alert_thresholds(self) -> Thresholds:
+        """What there is an alert for."""
+        return Thresholds(
+            memory=self.alert_memory,
+            overrun=self.alert_overrun,
+            waiting=self.alert_waiting,
+            out_of_memory=self.alert_out_of_memory,
+            worn=self.alert_worn_workers,
+            utilization=self.alert_utilization,
+            full=self.alert_full,
+            disk=self.alert_disk,
+        )
 
     @property
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

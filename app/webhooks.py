@@ -13,13 +13,14 @@ from functools import partial
 
 import structlog
 
+from app import alarms
 from app import schemas as api
 from app.context import Context
 from app.guarded import Answer, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed
 from app.signing import signed_headers
 from app.views import time_text
 from scheduler.wakeup import CHANGES, Wakeup
-from scheduler.webhooks import Due, Told, Webhooks
+from scheduler.webhooks import OPERATOR, Due, Operator, Told, Webhooks
 
 _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.05  # between two looks, however much happens
@@ -46,10 +47,13 @@ def delivering(context: Context) -> Iterator[None]:
 
     def client_for(tenant: str) -> GuardedClient:
         resolve = partial(lookups.look_up, tenant=tenant)
+        if tenant == OPERATOR:
+            return GuardedClient(alarms.ANYWHERE, allow_http=True, resolve=resolve)
         return GuardedClient(settings.networks, allow_http=settings.allow_http_urls, resolve=resolve)
 
     scheduler = context.scheduler
-    sender = Sender(scheduler.webhooks, scheduler.wakeup, client_for, Payloads(settings.public_url))
+    payloads, operator = Payloads(settings.public_url), alarms.operator(settings)
+    sender = Sender(scheduler.webhooks, scheduler.wakeup, client_for, payloads, operator)
     sender.start()
     try:
         yield
@@ -58,7 +62,7 @@ def delivering(context: Context) -> Iterator[None]:
 
 
 class Sender:
-    """What `delivering` runs; `client_for` gives what sends for a tenant."""
+    """What `delivering` runs; `client_for` gives what sends for a tenant, `operator` is who is told of alerts."""
 
     def __init__(
         self,
@@ -66,11 +70,13 @@ class Sender:
         wakeup: Wakeup,
         client_for: Callable[[str], GuardedClient],
         payload: Callable[[Told], str],
+        operator: Operator | None = None,
     ) -> None:
         self._webhooks = webhooks
         self._wakeup = wakeup
         self._client_for = client_for
         self._payload = payload
+        self._operator = operator
         self._stopping = threading.Event()
         self._sending: dict[str, tuple[Due, threading.Thread]] = {}  # by endpoint
 
@@ -93,7 +99,7 @@ class Sender:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._webhooks.fan_out(self._payload)
+                self._webhooks.fan_out(self._payload, self._operator)
                 self._take()
             except Exception:  # the store may be back at the next look
                 log.exception("cannot look for webhooks to send")

@@ -36,6 +36,8 @@ EVENT_TYPES: Mapping[str, JobStatus] = {
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 }
 DEFAULT_EVENTS = tuple(type_ for type_, status in EVENT_TYPES.items() if status.ended)
+ALERT_TYPES = ("alert.firing", "alert.resolved")  # what the operator's endpoint is told
+OPERATOR = "_operator"  # stands for a tenant with its endpoint and secret; no tenant can have this id
 
 # The waits after the first try, the second, and so on, as Standard Webhooks recommends; after the last try, none.
 WAITS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
@@ -72,6 +74,14 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Operator:
+    """Where alerts are told, and how: `payload` makes the text of the event of an alert (type, at, subject, data)."""
+
+    url: str
+    payload: Callable[[Row[Any]], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """A delivery that is to be tried now: the very text to send, and the secrets to sign it with, newest first."""
 
@@ -98,7 +108,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Something that an endpoint is told, named by `id` in each try. `next_at` is None where none is to come."""
+    """Something that an endpoint is told, named by `id` in each try. `next_at` is None where none is to come.
+
+    `job_id` is the id of what it tells of: a job, or an alert.
+    """
 
     id: str
     endpoint_id: str
@@ -144,11 +157,11 @@ class Webhooks:
         self._jitter = jitter
         self._looked = 0  # up to here this process has found nothing that was still to be told
 
-    def fan_out(self, payload: Callable[[Told], str]) -> int:
+    def fan_out(self, payload: Callable[[Told], str], operator: Operator | None = None) -> int:
         """Write the deliveries of what has happened since the last time, by any process; returns how many.
 
-        An event is told to its job's endpoint if the job's `webhook_events` name it. What has been deleted since is
-        told to nobody: jobs, and events that are kept no longer.
+        An event is told to its job's endpoint if the job's `webhook_events` name it, an alert to the `operator`. What
+        has been deleted since is told to nobody: jobs, and events that are kept no longer.
         """
         last, made = self._events.last(), 0
         while True:
@@ -158,13 +171,15 @@ class Webhooks:
                 if after >= last:
                     return made
                 until = min(last, after + store.AT_ONCE)
-                found = store.any_news(conn, EVENT_TYPES, after, until)
+                found = store.any_news(conn, EVENT_TYPES, after, until) or (
+                    operator is not None and bool(store.alerts(conn, ALERT_TYPES, after, until))
+                )
             # Where no job has a webhook the cursor moves seldom, and nearly every look is without a write.
             if found or until - cursor >= store.AT_ONCE:
-                made += self._tell(after, until, payload)
+                made += self._tell(after, until, payload, operator)
             self._looked = until
 
-    def _tell(self, after: int, until: int, payload: Callable[[Told], str]) -> int:
+    def _tell(self, after: int, until: int, payload: Callable[[Told], str], operator: Operator | None) -> int:
         """Write the deliveries of the events in (after, until], less those that another process has written by now."""
         with self._database.write() as conn:
             cursor = store.lock_cursor(conn)
@@ -177,12 +192,15 @@ class Webhooks:
                 (tenant, url): store.endpoint(conn, tenant, url, now)
                 for tenant, url in sorted({(row.tenant, row.webhook_url) for row in wanted})
             }
-            if wanted:
-                store.put(
-                    conn, [_delivery(row, endpoints[row.tenant, row.webhook_url], payload, now) for row in wanted]
-                )
+            made = [_delivery(row, endpoints[row.tenant, row.webhook_url], payload, now) for row in wanted]
+            alerts = store.alerts(conn, ALERT_TYPES, max(after, cursor), until) if operator is not None else []
+            if operator is not None and alerts:
+                to = store.endpoint(conn, OPERATOR, operator.url, now)
+                made += [_addressed(row, row.subject, OPERATOR, to, operator.payload(row), now) for row in alerts]
+            if made:
+                store.put(conn, made)
             store.move_cursor(conn, until)
-        return len(wanted)
+        return len(made)
 
     def claim_due(
         self, limit: int, lease_seconds: float, busy: Mapping[str, str] | None = None, each: int | None = None
@@ -396,14 +414,18 @@ def _delivery(row: Row[Any], to: Row[Any], payload: Callable[[Told], str], now: 
         has_video=status is JobStatus.SUCCEEDED and row.result is not None,
         has_preview=status is JobStatus.SUCCEEDED and row.preview_key is not None,
     )
+    return _addressed(row, row.job_id, row.tenant, to, payload(told), now)
+
+
+def _addressed(event: Row[Any], subject: str, tenant: str, to: Row[Any], payload: str, now: float) -> dict[str, Any]:
     return {
         "id": new_id("msg"),
         "endpoint_id": to.id,
-        "tenant": row.tenant,
-        "job_id": row.job_id,
-        "type": row.type,
-        "payload": payload(told),
-        "position": row.position,
+        "tenant": tenant,
+        "job_id": subject,
+        "type": event.type,
+        "payload": payload,
+        "position": event.position,
         "created_at": now,
         "tries": 0,
         "next_at": now if to.disabled_at is None else None,

@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, costs, events, gpus, jobs, keys, models, queue, serving, tenants, videos, webhooks
+from app.cli import (
+    account,
+    advise,
+    alerts,
+    costs,
+    events,
+    gpus,
+    jobs,
+    keys,
+    models,
+    queue,
+    serving,
+    tenants,
+    videos,
+    webhooks,
+)
 from app.cli.console import EXIT_CODES
 from app.cli.session import AsJson
 
@@ -37,7 +52,7 @@ def build() -> typer.Typer:
             jobs.estimate,
             account.account,
         ),
-        "Operate GPUs": (gpus.gpus, gpus.drain, gpus.resume, costs.costs, events.events),
+        "Operate GPUs": (gpus.gpus, gpus.drain, gpus.resume, costs.costs, alerts.alerts, advise.advise, events.events),
         "Operate the queue": (queue.queue, queue.prioritize, queue.preempt, models.models),
         "About": (version,),
     }.items():

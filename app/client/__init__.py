@@ -12,6 +12,7 @@ from app.client.errors import AccessDenied, ApiError, ClientError, DownloadCorru
 from app.client.sync import Client
 from app.client.types import (
     Account,
+    AdviceReport,
     CostReport,
     Delivery,
     Event,
@@ -29,6 +30,7 @@ __all__ = [
     "DEFAULT_URL",
     "AccessDenied",
     "Account",
+    "AdviceReport",
     "ApiError",
     "AsyncClient",
     "Client",

@@ -8,6 +8,8 @@ from app.client.exchange import Call
 from app.client.fields import known, route
 from app.client.types import (
     Account,
+    AdviceReport,
+    AlertPage,
     CostReport,
     Delivery,
     Filters,
@@ -139,6 +141,35 @@ def costs(*, since: datetime | str | None = None, until: datetime | str | None =
     Times are datetimes with a zone, or RFC 3339 text.
     """
     return Call("GET", "/v1/admin/costs", _query(since=since, until=until))
+
+
+def advice(
+    *,
+    since: datetime | str | None = None,
+    until: datetime | str | None = None,
+    growth: float | str | None = None,
+    card_price: float | None = None,
+) -> Call[AdviceReport]:
+    """Return whether to buy hardware or change software: by default from the last 7 days, and the growth measured.
+
+    Times are datetimes with a zone, or RFC 3339 text; `growth` is `high`, `low` or a share a month.
+    """
+    return Call("GET", "/v1/admin/advice", _query(since=since, until=until, growth=growth, card_price=card_price))
+
+
+def alerts() -> Call[AlertPage]:
+    """Return what is wrong, then what was in the last day."""
+    return Call("GET", "/v1/admin/alerts")
+
+
+def alert_secret() -> Call[WebhookSecret]:
+    """Return the secret that the webhook for alerts is signed with."""
+    return Call("GET", "/v1/admin/alerts/secret")
+
+
+def rotate_alert_secret() -> Call[WebhookSecret]:
+    """Replace that secret, and return the new one; for a day the old one signs too."""
+    return Call("POST", "/v1/admin/alerts/secret/rotate", again=False)
 
 
 def queue() -> Call[QueueStatus]:

@@ -332,6 +332,8 @@ Model = dict[str, Any]
 ModelPage = dict[str, Any]  # a Page of them
 QueueStatus = dict[str, Any]
 CostReport = dict[str, Any]
+AlertPage = dict[str, Any]  # a Page of alerts
+AdviceReport = dict[str, Any]
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 

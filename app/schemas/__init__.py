@@ -1,6 +1,20 @@
 """The bodies of requests and answers, as pydantic models; their names and fields are the API's."""
 
 from app.schemas.account import Account, AccountKey, AccountLimits, AccountUsage
+from app.schemas.advice import (
+    AdviceCard,
+    AdviceComparison,
+    AdviceFleet,
+    AdviceGpu,
+    AdviceGrowth,
+    AdvicePayback,
+    AdviceRefusal,
+    AdviceRemedy,
+    AdviceReport,
+    AdviceSignal,
+    AdviceStep,
+)
+from app.schemas.alerts import Alert, AlertPayload
 from app.schemas.common import Integer, Number, Page, Problem, Progress
 from app.schemas.costs import CostLine, CostPrices, CostReport, CostStage, CostTotal, GpuCost, GpuPrice
 from app.schemas.fleet import (
@@ -72,6 +86,19 @@ __all__ = [
     "AccountKey",
     "AccountLimits",
     "AccountUsage",
+    "AdviceCard",
+    "AdviceComparison",
+    "AdviceFleet",
+    "AdviceGpu",
+    "AdviceGrowth",
+    "AdvicePayback",
+    "AdviceRefusal",
+    "AdviceRemedy",
+    "AdviceReport",
+    "AdviceSignal",
+    "AdviceStep",
+    "Alert",
+    "AlertPayload",
     "ByteLevel",
     "CostLine",
     "CostPrices",

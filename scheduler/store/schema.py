@@ -524,6 +524,36 @@ webhook_cursor = Table(
     CheckConstraint("only_row = 1", name="only_row"),
 )
 
+# What operators are told of (`scheduler.alarm`). One that has not fired yet is a condition that may pass.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("rule", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("since", Double, nullable=False),  # when its condition came
+    Column("seen_at", Double, nullable=False),  # when it was last there
+    Column("fired_at", Double),
+    Column("resolved_at", Double),
+    CheckConstraint("resolved_at IS NULL OR fired_at IS NOT NULL", name="resolved_has_fired"),
+)
+_UNRESOLVED = text("resolved_at IS NULL")
+_ALERT_KEY = (alerts.c.rule, alerts.c.subject)
+Index("ix_alerts_open", *_ALERT_KEY, unique=True, sqlite_where=_UNRESOLVED, postgresql_where=_UNRESOLVED)
+Index("ix_alerts_resolved", alerts.c.resolved_at)
+
+# When somebody is to look for alerts again: one row, or none before the first look.
+alert_turn = Table(
+    "alert_turn",
+    metadata,
+    Column("only_row", Integer, primary_key=True, autoincrement=False),
+    Column("next_at", Double, nullable=False),
+    CheckConstraint("only_row = 1", name="only_row"),
+)
+
 # The whole queue's switches: one row, or none while all are as they were at first.
 queue_state = Table(
     "queue_state",

@@ -66,6 +66,12 @@ def any_news(conn: Connection, types: Collection[str], after: int, until: int) -
     return conn.execute(_news(types, after, until).limit(1)).first() is not None
 
 
+def alerts(conn: Connection, types: Collection[str], after: int, until: int) -> list[Row[Any]]:
+    """Return the events of these types in (after, until], in order."""
+    within = (_events.position > after, _events.position <= until, _events.type.in_(types))
+    return list(conn.execute(select(s.events).where(*within).order_by(_events.position)))
+
+
 def _news(types: Collection[str], after: int, until: int) -> Select[Any]:
     return (
         select(_events.position)

@@ -89,6 +89,7 @@ _REFUSED_ALL_THE_SAME = {
     "estimate_job": ["422"],
     "drain_gpu": ["422"],
     "drain_gpus": ["422"],
+    "get_advice": ["422"],
     "get_video": ["410", "416"],
     "get_thumbnail": ["410", "416"],
     "get_preview": ["410", "416"],

@@ -24,7 +24,7 @@ class Outbox:
         self.outcome: Any = None
         self.over = threading.Event()
 
-    def fan_out(self, payload: Any) -> int:
+    def fan_out(self, payload: Any, operator: Any) -> int:
         return 0
 
     def claim_due(self, limit: int, lease_seconds: float, busy: dict[str, str], each: int) -> list[Due]:

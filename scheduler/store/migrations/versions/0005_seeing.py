@@ -1,4 +1,4 @@
-"""Seeing it: samples of the GPUs, what others hold of their memory, and attempts that outlive their jobs."""
+"""Seeing it: samples of the GPUs, what others hold of their memory, attempts that outlive their jobs, and alerts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,6 +27,7 @@ def upgrade() -> None:
     op.add_column("gpus", sa.Column("foreign_bytes", sa.BigInteger(), nullable=True))
     op.add_column("gpus", sa.Column("power_watts", sa.Double(), nullable=True))
     _create_gpu_samples()
+    _create_alerts()
 
 
 def _create_attempts() -> None:
@@ -103,4 +104,38 @@ def _create_gpu_samples() -> None:
         sa.CheckConstraint("busy_seconds >= 0 AND busy_seconds <= seconds", name=op.f("ck_gpu_samples_busy_seconds")),
         sa.PrimaryKeyConstraint("gpu_id", "step_seconds", "at", name=op.f("pk_gpu_samples")),
         sqlite_with_rowid=False,
+    )
+
+
+def _create_alerts() -> None:
+    op.create_table(
+        "alerts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("rule", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("threshold", sa.Double(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+        sa.Column("seen_at", sa.Double(), nullable=False),
+        sa.Column("fired_at", sa.Double(), nullable=True),
+        sa.Column("resolved_at", sa.Double(), nullable=True),
+        sa.CheckConstraint("resolved_at IS NULL OR fired_at IS NOT NULL", name=op.f("ck_alerts_resolved_has_fired")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+    )
+    op.create_index(
+        "ix_alerts_open",
+        "alerts",
+        ["rule", "subject"],
+        unique=True,
+        sqlite_where=sa.text("resolved_at IS NULL"),
+        postgresql_where=sa.text("resolved_at IS NULL"),
+    )
+    op.create_index("ix_alerts_resolved", "alerts", ["resolved_at"], unique=False)
+    op.create_table(
+        "alert_turn",
+        sa.Column("only_row", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("next_at", sa.Double(), nullable=False),
+        sa.CheckConstraint("only_row = 1", name=op.f("ck_alert_turn_only_row")),
+        sa.PrimaryKeyConstraint("only_row", name=op.f("pk_alert_turn")),
     )
