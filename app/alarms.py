@@ -1,17 +1,14 @@
 """Alerts on behalf of this front end: what it looks at, and what the operator's webhook is told."""
 
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterator
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import Row
 
 from app import schemas as api
+from app.disks import disks
 from app.settings import FrontEndSettings
 from app.views import time_text
 from scheduler.alarm import Alarm, Alert
@@ -79,20 +76,7 @@ def view(alert: Alert) -> api.Alert:
 def _disks(scheduler: Scheduler, settings: FrontEndSettings) -> list[Disk]:
     """Return the disks that this front end writes to; none where they cannot be looked at: other alerts go on."""
     try:
-        return list(_each_disk(scheduler, settings))
+        return list(disks(settings, scheduler.blobs))
     except (SchedulerError, OSError) as error:
         log.warning("alerts without those of disks", error=str(error))
         return []
-
-
-def _each_disk(scheduler: Scheduler, settings: FrontEndSettings) -> Iterator[Disk]:
-    """Yield what `Intake.check_disks` looks at."""
-    must_bytes = settings.min_free_disk_bytes
-    blobs_bytes = scheduler.blobs.free_bytes()
-    if blobs_bytes is not None:
-        yield Disk("blobs", blobs_bytes, must_bytes)
-    database = scheduler.database.url.database
-    if scheduler.database.is_sqlite and database:
-        yield Disk("database", shutil.disk_usage(Path(database).parent).free, must_bytes)
-    temporary_bytes = shutil.disk_usage(tempfile.gettempdir()).free
-    yield Disk("temporary", temporary_bytes, min(must_bytes, settings.max_image_bytes))

@@ -6,10 +6,10 @@ all attempts kept would fall whenever old ones are deleted, and each such fall w
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
+from scheduler.alerts import Disk
 from scheduler.control import QueueState
 from scheduler.out_of_memory import OUT_OF_MEMORY
 from scheduler.records import Gpu, GpuSample
@@ -132,15 +132,6 @@ def _compared(what: str, text: str, values: Iterable[tuple[Sequence[str], Compar
         predicted.add_metric(run, both.count, both.predicted)
     yield measured
     yield predicted
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A disk that a submission is written to; below `required_bytes` free, submissions are refused."""
-
-    name: str
-    free_bytes: int
-    required_bytes: int
 
 
 def of_disks(disks: Iterable[Disk]) -> Iterator[Metric]:

@@ -1,18 +1,20 @@
 """Backpressure on submissions: what a process refuses unread."""
 
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
-from sqlalchemy import make_url
 from starlette.concurrency import run_in_threadpool
 
+from app.disks import disks
 from app.settings import FrontEndSettings
 from scheduler.blobs import BlobStore
 from scheduler.errors import QueueFull, SchedulerError, StorageFull, TenantQueueFull
 
 _REMEMBERED_SECONDS = 1.0
+_DISKS = {
+    "blobs": "the blob store",
+    "database": "the disk of the database",
+    "temporary": "the disk for temporary files",
+}
 _ALL = ""  # in the place of a tenant
 
 
@@ -51,20 +53,8 @@ class Intake:
             self._refusals[whose] = (time.monotonic() + _REMEMBERED_SECONDS, error)
 
     def check_disks(self) -> None:
-        """Raise `StorageFull` where a disk that a submission is written to has too little room; any thread may.
-
-        A blob store and an embedded database must have `min_free_disk_bytes`, temporary files the room for one image.
-        """
-        settings = self._settings
-        must = settings.min_free_disk_bytes
-        _check("the blob store", self._blobs.free_bytes(), must)
-        database = make_url(settings.resolved_database_url)
-        if database.get_backend_name() == "sqlite" and database.database:
-            _check("the disk of the database", shutil.disk_usage(Path(database.database).parent).free, must)
-        room = min(must, settings.max_image_bytes)
-        _check("the disk for temporary files", shutil.disk_usage(tempfile.gettempdir()).free, room)
-
-
-def _check(what: str, free_bytes: int | None, must_bytes: int) -> None:
-    if free_bytes is not None and free_bytes < must_bytes:
-        raise StorageFull(f"{what} has {free_bytes} bytes free, less than the {must_bytes} it must keep")
+        """Raise `StorageFull` where a disk that a submission is written to has too little room; any thread may."""
+        for disk in disks(self._settings, self._blobs):
+            if disk.free_bytes < disk.required_bytes:
+                free, must = disk.free_bytes, disk.required_bytes
+                raise StorageFull(f"{_DISKS[disk.name]} has {free} bytes free, less than the {must} it must keep")

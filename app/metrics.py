@@ -5,10 +5,7 @@ that those of two are never taken for one series; `sum` over them is what was se
 """
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -16,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from app import figures
+from app.disks import disks
 from app.settings import FrontEndSettings
 from app.traffic import Traffic
 from scheduler.errors import SchedulerError
@@ -79,19 +77,7 @@ class Metrics(Collector):
         ]
 
     def _of_disks(self) -> list[Metric]:
-        return list(figures.of_disks(self._disks()))
-
-    def _disks(self) -> Iterator[figures.Disk]:
-        """Yield what `Intake.check_disks` looks at."""
-        must_bytes = self._settings.min_free_disk_bytes
-        blobs_bytes = self._scheduler.blobs.free_bytes()
-        if blobs_bytes is not None:
-            yield figures.Disk("blobs", blobs_bytes, must_bytes)
-        database = self._scheduler.database.url.database
-        if self._scheduler.database.is_sqlite and database:
-            yield figures.Disk("database", shutil.disk_usage(Path(database).parent).free, must_bytes)
-        temporary_bytes = shutil.disk_usage(tempfile.gettempdir()).free
-        yield figures.Disk("temporary", temporary_bytes, min(must_bytes, self._settings.max_image_bytes))
+        return list(figures.of_disks(disks(self._settings, self._scheduler.blobs)))
 
 
 def _of_process(family: Metric) -> Metric:
