@@ -19,8 +19,9 @@ from app.context import Context
 from app.guarded import Answer, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed
 from app.signing import signed_headers
 from app.views import time_text
+from scheduler.tenants import OPERATOR
 from scheduler.wakeup import CHANGES, Wakeup
-from scheduler.webhooks import OPERATOR, Due, Operator, Told, Webhooks
+from scheduler.webhooks import Due, Operator, Told, Webhooks
 
 _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.05  # between two looks, however much happens

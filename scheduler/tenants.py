@@ -19,6 +19,7 @@ from scheduler.store.database import Database
 from scheduler.wakeup import JOBS_WAITING, Wakeup
 
 DEFAULT = "default"  # whose jobs are those of callers without a key
+OPERATOR = "_operator"  # has an endpoint and a secret as tenants have; none can have this id
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _GATED_AT_ONCE = 500
 
@@ -124,7 +125,8 @@ _OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 _states = s.job_states.c
 _ROWS = select(s.tenants.c.id, *(s.tenants.c[name] for name in NAMES))
 _ROW = _ROWS.where(s.tenants.c.id == bindparam("tenant"))
-_KNOWN = union(select(s.tenants.c.id), select(s.api_keys.c.tenant), select(literal(DEFAULT))).order_by(text("1"))
+_NAMED = select(s.tenants.c.id).where(s.tenants.c.id != OPERATOR)
+_KNOWN = union(_NAMED, select(s.api_keys.c.tenant), select(literal(DEFAULT))).order_by(text("1"))
 _COUNT = select(func.count()).where(_states.tenant == bindparam("tenant"), _states.status == bindparam("status"))
 
 

@@ -30,6 +30,7 @@ from scheduler.store import eventlog
 from scheduler.store import schema as s
 from scheduler.store import webhooks as store
 from scheduler.store.database import Database
+from scheduler.tenants import OPERATOR
 
 EVENT_TYPES: Mapping[str, JobStatus] = {
     f"job.{status}": status
@@ -37,7 +38,6 @@ EVENT_TYPES: Mapping[str, JobStatus] = {
 }
 DEFAULT_EVENTS = tuple(type_ for type_, status in EVENT_TYPES.items() if status.ended)
 ALERT_TYPES = ("alert.firing", "alert.resolved")  # what the operator's endpoint is told
-OPERATOR = "_operator"  # stands for a tenant with its endpoint and secret; no tenant can have this id
 
 # The waits after the first try, the second, and so on, as Standard Webhooks recommends; after the last try, none.
 WAITS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)

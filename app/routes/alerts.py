@@ -9,7 +9,7 @@ from app.access import Caller
 from app.context import Shared
 from app.openapi import problems
 from scheduler.alarm import Alerts
-from scheduler.webhooks import OPERATOR
+from scheduler.tenants import OPERATOR
 
 router = APIRouter(prefix="/v1/admin/alerts", tags=["admin"])
 log = structlog.get_logger(__name__)

@@ -15,7 +15,8 @@ from scheduler.policy import Policy
 from scheduler.records import GpuSample, JobError
 from scheduler.service import Scheduler
 from scheduler.store import schema as s
-from scheduler.webhooks import ALERT_TYPES, OPERATOR, Operator, Webhooks
+from scheduler.tenants import OPERATOR
+from scheduler.webhooks import ALERT_TYPES, Operator, Webhooks
 from tests.support.databases import Clock
 from tests.support.fleet import GIB, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu, snapshot
 

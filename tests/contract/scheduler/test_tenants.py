@@ -36,6 +36,11 @@ def test_a_tenant_that_nobody_has_heard_of_has_no_limits(scheduler: Scheduler) -
     assert [one.id for one in scheduler.tenants.list()] == ["default"]
 
 
+def test_the_operator_is_no_tenant(scheduler: Scheduler) -> None:
+    scheduler.webhooks.rotate_secret(tenants.OPERATOR, "cli")
+    assert [one.id for one in scheduler.tenants.list()] == ["default"]
+
+
 def test_limits_are_kept_replaced_and_taken_away(scheduler: Scheduler) -> None:
     assert scheduler.tenants.in_force("acme") == NO_LIMITS
     assert scheduler.tenants.set("acme", ALL, "me").limits == ALL
