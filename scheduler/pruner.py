@@ -133,9 +133,10 @@ class Pruner:
         """Remove a batch of attempts whose jobs are gone; returns whether there may be another."""
         a = s.attempts.c
         old = select(a.job_id, a.lease).where(a.ended_at < before, ~exists().where(s.jobs.c.id == a.job_id))
-        oldest = old.order_by(a.ended_at).limit(_ATTEMPTS_AT_ONCE).with_for_update(skip_locked=True)
+        # In a WITH, for PostgreSQL may otherwise ask for the oldest again and again, and find others each time.
+        oldest = old.order_by(a.ended_at).limit(_ATTEMPTS_AT_ONCE).with_for_update(skip_locked=True).cte("oldest")
         with self._database.write() as conn:
-            pruned = conn.execute(delete(s.attempts).where(tuple_(a.job_id, a.lease).in_(oldest))).rowcount
+            pruned = conn.execute(delete(s.attempts).where(tuple_(a.job_id, a.lease).in_(select(oldest)))).rowcount
         done.attempts += pruned
         return pruned == _ATTEMPTS_AT_ONCE
 
