@@ -59,24 +59,8 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     `app.state.context` is its `Context`.
     """
     images.use_pixel_limit(settings.max_image_pixels)
-    door = Door(scheduler.keys, scheduler.tenants)
-    context = Context(
-        scheduler=scheduler,
-        settings=settings,
-        hub=ChangeHub(scheduler.wakeup, scheduler.queue.versions),
-        door=door,
-        metrics=Metrics(scheduler, settings, _version()),
-        looks=Looks(
-            scheduler.queue,
-            at_once=scheduler.database.is_sqlite,
-            place_seconds=settings.place_seconds,
-            prices=settings.prices,
-        ),
-        intake=Intake(settings, scheduler.blobs),
-        submissions=Places(settings.max_uploads, "submissions"),
-        fetches=Places(max(1, settings.max_uploads // 2), "submissions of images by URL"),
-        submitting=anyio.CapacityLimiter(settings.max_uploads),
-    )
+    context = _context(scheduler, settings)
+    door = context.door
     app = FastAPI(
         title="reelq",
         version=_version(),
@@ -118,6 +102,26 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     app.state.routes = [route for module in modules for route in module.router.routes]
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
+
+
+def _context(scheduler: Scheduler, settings: FrontEndSettings) -> Context:
+    return Context(
+        scheduler=scheduler,
+        settings=settings,
+        hub=ChangeHub(scheduler.wakeup, scheduler.queue.versions),
+        door=Door(scheduler.keys, scheduler.tenants),
+        metrics=Metrics(scheduler, settings, _version()),
+        looks=Looks(
+            scheduler.queue,
+            at_once=scheduler.database.is_sqlite,
+            place_seconds=settings.place_seconds,
+            prices=settings.prices,
+        ),
+        intake=Intake(settings, scheduler.blobs),
+        submissions=Places(settings.max_uploads, "submissions"),
+        fetches=Places(max(1, settings.max_uploads // 2), "submissions of images by URL"),
+        submitting=anyio.CapacityLimiter(settings.max_uploads),
+    )
 
 
 @asynccontextmanager

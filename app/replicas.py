@@ -62,7 +62,6 @@ def _started(settings: FrontEndSettings, sock: socket.socket, number: int, stopp
         [sys.executable, "-m", "app.replicas", str(sock.fileno())],
         settings.environment() | {"REELQ_PROCESSES": "1"},
         stopping,
-        on_unusable=stopping.set,
         pass_fds=(sock.fileno(),),
     )
 

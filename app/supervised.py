@@ -16,8 +16,8 @@ _LOOK_SECONDS = 0.05
 class Supervised:
     """Keeps the child called `name` running until `stopping`, which is also set when it can never work.
 
-    A child ends so by the exit code `EXIT_CONFIG`; `on_unusable` is called then. It inherits the descriptors
-    `pass_fds`.
+    A child ends so by the exit code `EXIT_CONFIG`; `on_unusable` is called then, in a thread. It inherits the
+    descriptors `pass_fds`.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Supervised:
         environment: Mapping[str, str],
         stopping: threading.Event,
         *,
-        on_unusable: Callable[[], None],
+        on_unusable: Callable[[], None] = lambda: None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.exit_code = 0  # what this process should exit with, as far as this child is concerned

@@ -17,7 +17,7 @@ from scheduler.fleet import Fleet
 from scheduler.ids import new_id
 from scheduler.samples import Samples
 from scheduler.store import alerts as store
-from scheduler.store import eventlog
+from scheduler.store import eventlog, waits
 from scheduler.store.database import Database
 
 EVERY_SECONDS = 5.0  # how often each front end calls
@@ -118,15 +118,15 @@ class Alarm:
         gpus, since = self._fleet.gpus(), now - rules.RECENT_SECONDS
         full = any(rules.is_full(gpu, self._thresholds.full) for gpu in gpus)
         with self._database.read() as conn:
-            wait_seconds, turnaround_seconds = store.waits(conn, since)
+            ended = waits.recent(conn, since).values()
             attempts, out_of_memory = store.attempts(conn, since)
             worn = store.worn(conn, [gpu.info.id for gpu in gpus], since)
         return Look(
             now=now,
             gpus=gpus,
             activity=self._samples.totals(now - rules.ACTIVITY_SECONDS, now) if full else {},
-            wait_seconds=wait_seconds,
-            turnaround_seconds=turnaround_seconds,
+            wait_seconds=sum(one.wait_seconds for one in ended),
+            turnaround_seconds=sum(one.turnaround_seconds for one in ended),
             attempts=attempts,
             out_of_memory=out_of_memory,
             worn=[Worn(row.subject, row.data["reason"]) for row in worn],

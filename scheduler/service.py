@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from scheduler.alarm import Alerts
 from scheduler.blobs import BlobStore, open_blobs
 from scheduler.control import QueueControl
 from scheduler.errors import StoreUnreachable
 from scheduler.events import Events
+from scheduler.evidence import EvidenceReader
 from scheduler.fleet import Fleet
 from scheduler.footprints import Footprints
 from scheduler.keys import Keys
@@ -21,6 +23,7 @@ from scheduler.ratelimits import RateLimits
 from scheduler.reaper import Reaper
 from scheduler.samples import Samples
 from scheduler.settings import StoreSettings
+from scheduler.spending import Spending
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
 from scheduler.sweeper import Sweeper
@@ -51,6 +54,9 @@ class Scheduler:
     webhooks: Webhooks
     measures: Measures
     samples: Samples
+    spending: Spending
+    evidence: EvidenceReader
+    alerts: Alerts
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Self:
@@ -68,6 +74,7 @@ class Scheduler:
         queue = Queue(database, policy, wakeup, footprints)
         leases = Leases(database, policy, wakeup, footprints)
         fleet = Fleet(database, policy, wakeup, leases)
+        samples = Samples(database)
         return cls(
             database=database,
             blobs=blobs,
@@ -86,7 +93,10 @@ class Scheduler:
             ratelimits=RateLimits(database),
             webhooks=Webhooks(database, policy, Events(database, policy)),
             measures=Measures(database),
-            samples=Samples(database),
+            samples=samples,
+            spending=Spending(database, samples, policy.retention_seconds),
+            evidence=EvidenceReader(database, samples, footprints, policy),
+            alerts=Alerts(database),
         )
 
     def close(self) -> None:

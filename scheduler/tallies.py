@@ -7,7 +7,9 @@ from sqlalchemy import Connection, case, func, select
 
 from scheduler.states import JobStatus, Outcome
 from scheduler.store import schema as s
+from scheduler.store import waits
 from scheduler.store.database import Database
+from scheduler.store.waits import Recent
 
 _DAY = 86_400.0
 _RECENT_SECONDS = 3600.0
@@ -60,18 +62,6 @@ class RunTally:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
-    """The jobs of a model that have run and ended in the last hour: seconds from when each could first run, summed.
-
-    `wait_seconds` are those until its first start, `turnaround_seconds` those until its end.
-    """
-
-    jobs: int
-    wait_seconds: float
-    turnaround_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Tally:
     """One look. `at` is seconds since 1970 by the database's clock; `jobs` are those kept, by status."""
 
@@ -101,7 +91,7 @@ class Tallies:
                 at=now,
                 jobs={status: jobs.get(status, 0) for status in JobStatus},
                 runs=self._runs(conn, now),
-                recent=_recent(conn, now),
+                recent=waits.recent(conn, now - _RECENT_SECONDS),
             )
 
     def _runs(self, conn: Connection, now: float) -> dict[Run, RunTally]:
@@ -148,16 +138,3 @@ class Tallies:
 
 
 _JOBS = select(s.job_states.c.status, func.count().label("jobs")).group_by(s.job_states.c.status)
-
-
-def _recent(conn: Connection, now: float) -> dict[str, Recent]:
-    j = s.job_states.c
-    # A job that went back to the queue was ready anew after its first start: there the submit has to do.
-    ready_at = case((j.ready_at <= j.started_at, j.ready_at), else_=s.jobs.c.created_at)
-    query = (
-        select(j.model, func.count(), func.sum(j.started_at - ready_at), func.sum(j.finished_at - ready_at))
-        .join(s.jobs, s.jobs.c.id == j.job_id)
-        .where(j.finished_at >= now - _RECENT_SECONDS, j.started_at.is_not(None))
-        .group_by(j.model)
-    )
-    return {model: Recent(jobs, wait, total) for model, jobs, wait, total in conn.execute(query)}

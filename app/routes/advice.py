@@ -12,7 +12,6 @@ from app.openapi import problems
 from app.queries import KnownParameters
 from app.times import parse_time
 from scheduler.advice import advise
-from scheduler.evidence import EvidenceReader
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -37,14 +36,12 @@ def get_advice(
     the growth of the work, gives the verdict; attempts that run out of memory, and GPUs that wait for data or for work,
     may overrule it. The arrivals of this time are replayed on the fleet with each of the cards that the settings name.
     """
-    scheduler, settings = context.scheduler, context.settings
-    reader = EvidenceReader(scheduler.database, scheduler.samples, scheduler.footprints, settings.policy())
-    recorded = reader.read(
-        settings.prices,
+    recorded = context.scheduler.evidence.read(
+        context.settings.prices,
         since=None if since is None else parse_time("since", since),
         until=None if until is None else parse_time("until", until),
         growth=None if growth is None else parse_growth(growth),
         card_price=card_price,
-        cards=read_cards(settings.cards),
+        cards=read_cards(context.settings.cards),
     )
     return report(advise(recorded.evidence), recorded)

@@ -8,7 +8,6 @@ from app import schemas as api
 from app.access import Caller
 from app.context import Shared
 from app.openapi import problems
-from scheduler.alarm import Alerts
 from scheduler.tenants import OPERATOR
 
 router = APIRouter(prefix="/v1/admin/alerts", tags=["admin"])
@@ -18,7 +17,7 @@ log = structlog.get_logger(__name__)
 @router.get("", summary="List the alerts", responses=problems(503))
 def list_alerts(context: Shared) -> api.Page[api.Alert]:
     """Return the alerts that fire, then those that have ended in the last day; the newest of each first."""
-    return api.Page[api.Alert](data=[alarms.view(one) for one in Alerts(context.scheduler.database).told()])
+    return api.Page[api.Alert](data=[alarms.view(one) for one in context.scheduler.alerts.told()])
 
 
 @router.get("/secret", summary="Show the secret that signs alerts", responses=problems(503))

@@ -10,7 +10,6 @@ from app.context import Shared
 from app.openapi import problems
 from app.queries import KnownParameters
 from app.times import parse_time
-from scheduler.spending import Spending
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -26,10 +25,8 @@ def get_costs(
     A GPU costs its price for all the time that it is online. At each moment that is divided equally among the attempts
     which run on it, and is idle time where none does. Without a price only seconds and energy are told.
     """
-    scheduler, settings = context.scheduler, context.settings
-    spending = Spending(scheduler.database, scheduler.samples, settings.policy().retention_seconds)
-    found = spending.bill(
-        settings.prices,
+    found = context.scheduler.spending.bill(
+        context.settings.prices,
         since=None if since is None else parse_time("since", since),
         until=None if until is None else parse_time("until", until),
     )

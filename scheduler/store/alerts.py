@@ -35,20 +35,6 @@ def put_off(conn: Connection, next_at: float) -> None:
     conn.execute(update(s.alert_turn).values(next_at=next_at))
 
 
-def waits(conn: Connection, since: float) -> tuple[float, float]:
-    """Return the seconds that jobs which have run and ended since then have waited for their first start, and taken."""
-    j = s.job_states.c
-    # A job that went back to the queue was ready anew after its first start: there the submit has to do.
-    ready_at = case((j.ready_at <= j.started_at, j.ready_at), else_=s.jobs.c.created_at)
-    query = (
-        select(func.sum(j.started_at - ready_at), func.sum(j.finished_at - ready_at))
-        .join(s.jobs, s.jobs.c.id == j.job_id)
-        .where(j.finished_at >= since, j.started_at.is_not(None))
-    )
-    waited, taken = conn.execute(query).one()
-    return float(waited or 0.0), float(taken or 0.0)
-
-
 def attempts(conn: Connection, since: float) -> tuple[int, int]:
     """Return how many attempts have ended since then, and how many of them for want of memory."""
     a = s.attempts.c

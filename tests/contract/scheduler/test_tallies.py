@@ -8,7 +8,8 @@ from scheduler.policy import Policy
 from scheduler.records import JobError, Lease
 from scheduler.service import Scheduler
 from scheduler.states import JobStatus, Outcome
-from scheduler.tallies import Comparison, Ended, Recent, Run, RunTally, Tallies, Tally
+from scheduler.store.waits import Recent
+from scheduler.tallies import Comparison, Ended, Run, RunTally, Tallies, Tally
 from tests.support.databases import Clock
 from tests.support.fleet import ERROR, GIB, MEASURED, MODEL, RESULT, RegisteredGpu, new_job, register_gpu
 

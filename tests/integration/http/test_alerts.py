@@ -115,6 +115,7 @@ async def test_a_disk_that_cannot_be_looked_at_stops_no_other_alert(
         monkeypatch.setattr(type(site.scheduler.blobs), "free_bytes", fail)
         leak(site)
         await until(lambda: any(one.type == "alert.firing" for one in site.scheduler.events.read(limit=100)))
+        assert [one["message"] for one in await listed(site)] == [MESSAGE]
 
 
 async def test_a_disk_that_is_almost_full(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
