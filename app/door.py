@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.dashboard import pages
 from app.errors import RequestError
 from scheduler.errors import NotFound
-from scheduler.keys import Keys, Scope
+from scheduler.keys import Key, Keys, Scope
 from scheduler.limits import TenantLimits
 from scheduler.records import Job
+from scheduler.sessions import Sessions
 from scheduler.tenants import DEFAULT, Tenants
 
 PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
@@ -64,24 +66,30 @@ class Visitor:
 class Door:
     """Tells who calls. Use it on the event loop only; what the database says is remembered for a second."""
 
-    def __init__(self, keys: Keys, tenants: Tenants, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, keys: Keys, sessions: Sessions, tenants: Tenants, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._keys = keys
+        self._sessions = sessions
         self._tenants = tenants
         self._clock = clock
         self._known: dict[bytes, tuple[Visitor | None, float]] = {}  # by the digest of what the caller says
         self.closed = False  # whether a key is known to have been made
         self._open_until = 0.0
 
-    async def admit(self, authorization: str | None) -> Visitor:
-        """Return who calls with this Authorization header; raises `RequestError` 401, or `StoreError`."""
+    async def admit(self, authorization: str | None, session: str | None = None) -> Visitor:
+        """Return who calls with this Authorization header, or without one in this session.
+
+        Raises `RequestError` 401, or `StoreError`.
+        """
         await self.look()
-        secret = _bearer(authorization) if self.closed else ""
-        name = hashlib.sha256(secret.encode()).digest()
-        visitor, until = self._known.get(name, (None, 0.0))
-        if self._clock() >= until:
-            asked = self._clock()
-            visitor = await asyncio.to_thread(self._read, secret)
-            self._remember(name, visitor, asked + REMEMBER_SECONDS)
+        if not self.closed:
+            visitor = await self._whoever(b"", lambda: Visitor(LOCAL, self._tenants.in_force(LOCAL.tenant)))
+        elif authorization is None and session:
+            visitor = await self._whoever(b"session:" + session.encode(), lambda: self._of(self._sessions.key(session)))
+        else:
+            secret = _bearer(authorization)
+            visitor = await self._whoever(b"key:" + secret.encode(), lambda: self._of(self._keys.authenticate(secret)))
         if visitor is None:
             raise _unauthorized("the API key is unknown, revoked or expired", error="invalid_token")
         return visitor
@@ -93,10 +101,17 @@ class Door:
             self.closed = await asyncio.to_thread(self._keys.any_made)
             self._open_until = asked + REMEMBER_SECONDS
 
-    def _read(self, secret: str) -> Visitor | None:
-        if not secret:
-            return Visitor(LOCAL, self._tenants.in_force(LOCAL.tenant))
-        key = self._keys.authenticate(secret)
+    async def _whoever(self, said: bytes, read: Callable[[], Visitor | None]) -> Visitor | None:
+        """Return who says this, by `read` where that is not remembered."""
+        name = hashlib.sha256(said).digest()
+        visitor, until = self._known.get(name, (None, 0.0))
+        if self._clock() >= until:
+            asked = self._clock()
+            visitor = await asyncio.to_thread(read)
+            self._remember(name, visitor, asked + REMEMBER_SECONDS)
+        return visitor
+
+    def _of(self, key: Key | None) -> Visitor | None:
         if key is None:
             return None
         principal = Principal(key.tenant, key.scopes, f"{key.id} ({key.name})", key.id)
@@ -129,6 +144,9 @@ def needed(method: str, path: str) -> Scope:
     """Return the scope that a request needs: to read for looks and questions, to submit for what changes something."""
     if path.startswith(_ADMIN) or path == _METRICS:  # both tell of every tenant
         return Scope.ADMIN
+    page = pages.at(path)
+    if page is not None:
+        return page.scope
     if path.startswith(_SECRETS):  # whoever reads it can sign
         return Scope.SUBMIT
     return Scope.READ if method in _READING or path in _READING_POSTS else Scope.SUBMIT

@@ -3,9 +3,12 @@
 import asyncio
 import math
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.dashboard import pages
+from app.dashboard.session import session_of, to_sign_in
 from app.door import PUBLIC, Door, Visitor, check_scope
 from app.errors import RequestError
 from app.headers import header
@@ -31,17 +34,18 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["path"] in PUBLIC:
+        if scope["type"] != "http" or _is_open(scope):
             await self._app(scope, receive, send)
             return
         told: Mapping[str, str] = {}
         try:
-            visitor = await self._door.admit(header(scope, b"authorization"))
+            visitor = await self._door.admit(header(scope, b"authorization"), session_of(scope))
             permission = check_scope(visitor.principal, scope["method"], scope["path"])
             if visitor.limits.requests_per_minute is not None or visitor.limits.submits_per_minute is not None:
                 told = await self._within_limits(visitor, permission)
         except RequestError as error:
-            await refusal(scope, error)(scope, receive, send)
+            asks_in_vain = error.status_code == HTTPStatus.UNAUTHORIZED and pages.wanted(scope)
+            await (to_sign_in(scope) if asks_in_vain else refusal(scope, error))(scope, receive, send)
             return
         except SchedulerError as error:
             await of_scheduler(scope, error)(scope, receive, send)
@@ -78,6 +82,12 @@ class Gate:
             limit=per_minute,
             headers={**headers, "Retry-After": str(after)},
         )
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether anybody may ask; at the root there is a page, which not everybody may see, and an answer to machines."""
+    path = scope["path"]
+    return pages.is_open(path) or (path in PUBLIC and not (path == "/" and pages.wanted(scope)))
 
 
 def _restored(decision: Decision) -> int:

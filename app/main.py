@@ -13,6 +13,7 @@ from app import images, problems
 from app.alarms import alarm
 from app.background import Chore, maintaining
 from app.context import Context
+from app.dashboard import assets, overview, signing_in
 from app.door import Door
 from app.gate import Gate
 from app.intake import Intake
@@ -96,6 +97,9 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         events,
         health,
         metrics,
+        overview,
+        signing_in,
+        assets,
     )
     for module in modules:
         app.include_router(module.router)
@@ -109,7 +113,7 @@ def _context(scheduler: Scheduler, settings: FrontEndSettings) -> Context:
         scheduler=scheduler,
         settings=settings,
         hub=ChangeHub(scheduler.wakeup, scheduler.queue.versions),
-        door=Door(scheduler.keys, scheduler.tenants),
+        door=Door(scheduler.keys, scheduler.sessions, scheduler.tenants),
         metrics=Metrics(scheduler, settings, _version()),
         looks=Looks(
             scheduler.queue,

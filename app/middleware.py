@@ -18,6 +18,8 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.dashboard import pages
+from app.dashboard.session import by_session
 from app.errors import RequestError
 from app.headers import header, headers
 from app.problems import problem, refusal
@@ -106,7 +108,7 @@ class SiteGuard:
 
     A browser on this machine can be made to call it: by a form or script of another site (refused by Sec-Fetch-Site
     and Origin), or by a name that an attacker points at 127.0.0.1 (refused by Host, unless the network is trusted).
-    With keys there is nothing that a browser would send along by itself, and only the form of Host is checked.
+    With keys only a session's cookie is sent along by a browser itself: there, and to sign in, the site is checked.
     """
 
     def __init__(self, app: ASGIApp, *, any_host: bool, has_keys: Callable[[], bool]) -> None:
@@ -129,8 +131,9 @@ class SiteGuard:
         if name is None:  # whose URLs would be in the answer?
             return 400, "invalid_host", "the Host header is not a host name or address"
         if self._has_keys():
-            return None
-        if not (self._any_host or _is_loopback(name)):
+            if not (by_session(scope) or pages.is_open(scope["path"])):
+                return None
+        elif not (self._any_host or _is_loopback(name)):
             return 421, "host_not_allowed", "this server answers to localhost, 127.0.0.1 and [::1] only"
         if scope["method"] not in _SAFE_METHODS and _is_cross_site(scope, hosts[0]):
             return 403, "cross_site", "requests from other web sites may not change anything here"

@@ -18,6 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from app.dashboard import pages
+from app.dashboard.rendering import error_page
 from app.errors import RequestError
 from scheduler.errors import (
     IdempotencyMismatch,
@@ -85,7 +87,9 @@ def problem(
     limit: float | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a problem answer; `errors` are pairs of `field` and `message`."""
+    """Return a problem answer, to a browser that wants a page as one; `errors` are pairs of `field` and `message`."""
+    if pages.wanted(scope):
+        return error_page(scope, status, HTTPStatus(status).phrase, detail, dict(headers or {}))
     body: dict[str, Any] = {
         "type": f"urn:reelq:problem:{code}",
         "title": HTTPStatus(status).phrase,

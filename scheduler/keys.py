@@ -132,7 +132,13 @@ class Keys:
         """
         if not _SECRET.fullmatch(secret):
             return None
-        rows = self._database.glance(_BY_HASH, {"sha256": _sha256(secret)})
+        return self._in_use(self._database.glance(_BY_HASH, {"sha256": _sha256(secret)}))
+
+    def working(self, key_id: str) -> Key | None:
+        """Return a key that still opens what it says, and count it as used; None: it is unknown, revoked or expired."""
+        return self._in_use(self._database.glance(_BY_ID, {"id": key_id}))
+
+    def _in_use(self, rows: Sequence[Sequence[Any]]) -> Key | None:
         if not rows:
             return None
         *values, now = rows[0]
@@ -168,7 +174,9 @@ class Keys:
 _row = s.api_keys.c
 _NAMES = tuple(field.name for field in fields(Key))
 _COLUMNS = [_row[name] for name in _NAMES]
-_BY_HASH = Statement(f"SELECT {', '.join(_NAMES)}, {{now}} FROM api_keys WHERE sha256 = :sha256")  # noqa: S608  ours
+_SELECT = f"SELECT {', '.join(_NAMES)}, {{now}} FROM api_keys WHERE "  # noqa: S608  ours
+_BY_HASH = Statement(_SELECT + "sha256 = :sha256")
+_BY_ID = Statement(_SELECT + "id = :id")
 _ANY = select(_row.id).limit(1)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from scheduler.activity import Activities
 from scheduler.alarm import Alerts
 from scheduler.blobs import BlobStore, open_blobs
 from scheduler.control import QueueControl
@@ -22,6 +23,7 @@ from scheduler.queue import Queue
 from scheduler.ratelimits import RateLimits
 from scheduler.reaper import Reaper
 from scheduler.samples import Samples
+from scheduler.sessions import Sessions
 from scheduler.settings import StoreSettings
 from scheduler.spending import Spending
 from scheduler.store.database import Database
@@ -49,6 +51,7 @@ class Scheduler:
     events: Events
     pruner: Pruner
     keys: Keys
+    sessions: Sessions
     tenants: Tenants
     ratelimits: RateLimits
     webhooks: Webhooks
@@ -57,6 +60,7 @@ class Scheduler:
     spending: Spending
     evidence: EvidenceReader
     alerts: Alerts
+    activities: Activities
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Self:
@@ -75,6 +79,7 @@ class Scheduler:
         leases = Leases(database, policy, wakeup, footprints)
         fleet = Fleet(database, policy, wakeup, leases)
         samples = Samples(database)
+        keys = Keys(database)
         return cls(
             database=database,
             blobs=blobs,
@@ -88,7 +93,8 @@ class Scheduler:
             sweeper=Sweeper(database, blobs),
             events=Events(database, policy),
             pruner=Pruner(database, blobs, policy),
-            keys=Keys(database),
+            keys=keys,
+            sessions=Sessions(database, keys),
             tenants=Tenants(database, policy, wakeup),
             ratelimits=RateLimits(database),
             webhooks=Webhooks(database, policy, Events(database, policy)),
@@ -97,6 +103,7 @@ class Scheduler:
             spending=Spending(database, samples, policy.retention_seconds),
             evidence=EvidenceReader(database, samples, footprints, policy),
             alerts=Alerts(database),
+            activities=Activities(database),
         )
 
     def close(self) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import clean, console, optional, print_json
-from app.cli.formats import duration, money, percent, size, whole_second
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 from app.cli.times import ago
+from app.formats import duration, money, percent, size, whole_second
 
 
 def advise(

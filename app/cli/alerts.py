@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import clean, console, print_json, say
-from app.cli.formats import age
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
+from app.formats import age
 
 _STYLES = {"critical": "bold red", "warning": "yellow"}
 

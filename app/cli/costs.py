@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import clean, console, optional, print_json, say
-from app.cli.formats import duration, money, percent, whole_second
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 from app.cli.times import ago
+from app.formats import duration, money, percent, whole_second
 
 Columns = Mapping[str, Callable[[Mapping[str, Any]], str]]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from app.cli.console import clean, console, optional
-from app.cli.formats import duration, percent, size
+from app.formats import duration, percent, size
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,8 +9,8 @@ import typer
 
 from app.cli.console import EXIT_CODES, USAGE, clean, console, fail, optional, print_json, say
 from app.cli.durations import with_unit
-from app.cli.formats import age, whole_second
 from app.cli.store import ACTOR, WHERE, AsJson, Data, store
+from app.formats import age, whole_second
 
 if TYPE_CHECKING:
     from scheduler.keys import Key, Scope

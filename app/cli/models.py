@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import clean, console, optional, print_json, say
-from app.cli.formats import duration, size
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
+from app.formats import duration, size
 
 _DEEP = " " * 6
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import clean, console, optional, print_json
-from app.cli.formats import age, duration, size
 from app.cli.options import JobId, number
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 from app.cli.wording import line
+from app.formats import age, duration, size
 
 
 class Action(StrEnum):

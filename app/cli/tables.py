@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.cli.console import UNLIMITED_COLUMNS, clean, console, optional
-from app.cli.formats import age, duration, energy, money, percent, size
 from app.cli.wording import fraction, headline, note, outlook, place, quote, steps
+from app.formats import age, duration, energy, money, percent, size
 
 _COLUMNS = ("id", "tenant", "status", "progress", "model", "video", "age", "prompt")
 _TELLING = ("tenant", "model")  # shown where there is more than one

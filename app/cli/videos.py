@@ -9,13 +9,13 @@ import typer
 
 from app.cli.console import FAILED, fail, print_json, say
 from app.cli.following import follow, interruptible
-from app.cli.formats import duration, size
 from app.cli.options import JobId, Priority, Settings, whole_number
 from app.cli.parameters import pairs, parse
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
 from app.cli.times import ahead
 from app.cli.wording import line, problem
+from app.formats import duration, size
 
 if TYPE_CHECKING:
     from app.client import Client

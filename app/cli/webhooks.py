@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import typer
 
 from app.cli.console import EXIT_CODES, clean, console, print_json, say
-from app.cli.formats import age
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
+from app.formats import age
 
 _UNCUT = 10_000  # columns, more than any row has
 

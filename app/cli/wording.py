@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.cli.formats import duration, money, percent
+from app.formats import duration, money, percent
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 

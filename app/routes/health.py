@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it is ready, and what it is."""
+"""Whether the service lives, and whether it is ready."""
 
 from collections.abc import Sequence
 
@@ -14,21 +14,6 @@ from scheduler.records import Gpu
 from scheduler.states import GpuState
 
 router = APIRouter(tags=["health"])
-
-
-@router.get("/", summary="What this is")
-async def get_root(request: Request) -> JSONResponse:
-    """Return the name, the version and where to go on."""
-    links = {
-        "jobs": "/v1/jobs",
-        "models": "/v1/models",
-        "estimates": "/v1/estimates",
-        "gpus": "/v1/admin/gpus",
-        "health": "/healthz",
-        "ready": "/readyz",
-        "openapi": "/openapi.json",
-    }
-    return JSONResponse({"name": "reelq", "version": request.app.version, "links": links})
 
 
 @router.get("/healthz", summary="Whether the process lives")

@@ -454,6 +454,17 @@ api_keys = Table(
     Column("used_at", Double),  # to the minute
 )
 
+# Browsers that have signed in with a key: of each one's token its SHA-256 only.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("sha256", String, primary_key=True),
+    Column("key_id", String, ForeignKey("api_keys.id"), nullable=False),
+    Column("expires_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_sessions_expiring", sessions.c.expires_at)
+
 # Rate limits: the theoretical arrival time of each bucket's next request (GCRA), which all front ends move on.
 rate_buckets = Table(
     "rate_buckets",

@@ -32,6 +32,17 @@ class Keys:
         return self.known.get(secret)
 
 
+class Sessions:
+    """A session is named after the secret of its key."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def key(self, token: str) -> Key | None:
+        self._keys.asked.append(token)
+        return self._keys.known.get(token.removeprefix("session of "))
+
+
 class Tenants:
     limits = TenantLimits(max_queued=3)
 
@@ -47,7 +58,7 @@ class Clock:
 
 
 def door(keys: Keys, clock: Clock | None = None) -> Door:
-    stand_ins: Sequence[Any] = (keys, Tenants())
+    stand_ins: Sequence[Any] = (keys, Sessions(keys), Tenants())
     return Door(*stand_ins, clock=clock or Clock())
 
 

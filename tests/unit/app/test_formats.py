@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.cli.formats import age, duration, money, percent, size
+from app.formats import age, duration, money, percent, size
 
 
 @pytest.mark.parametrize(
