@@ -44,6 +44,6 @@ def is_open(path: str) -> bool:
 
 def wanted(scope: ASGIScope) -> bool:
     """Whether the request of this ASGI scope is a browser's for a page, errors included."""
-    if scope["method"] not in ("GET", "HEAD") or scope["path"][1:].partition("/")[0] in _MACHINES:
+    if scope.get("method") not in ("GET", "HEAD") or scope["path"][1:].partition("/")[0] in _MACHINES:
         return False
     return "text/html" in (header(scope, b"accept") or "")
