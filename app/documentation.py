@@ -85,6 +85,8 @@ _FORMS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("get_costs", "until"): _TIME,
     ("list_samples", "since"): _TIME,
     ("list_samples", "until"): _TIME,
+    ("get_timeline", "since"): _TIME,
+    ("get_timeline", "until"): _TIME,
     ("get_advice", "since"): _TIME,
     ("get_advice", "until"): _TIME,
     ("list_videos", "after"): _ID,

@@ -302,6 +302,50 @@ _SAMPLES = api.SampleList(
         )
     ],
 )
+_TIMELINE = api.Timeline(
+    since="2030-01-31T18:00:00.000000Z",
+    until="2030-01-31T19:00:00.000000Z",
+    resolution_seconds=6.0,
+    gpus=[
+        api.TimelineGpu(
+            gpu=_GPU_ID,
+            host="host-0",
+            name=_KIND,
+            total_bytes=24 * _GIB,
+            bars=[
+                api.TimelineBar(
+                    lane=0,
+                    began_at=_STARTED,
+                    ended_at=_FINISHED,
+                    outcome="succeeded",
+                    outcomes={"succeeded": 1},
+                    attempts=1,
+                    attempt=api.TimelineAttempt(
+                        job=JOB_ID,
+                        lease=1,
+                        number=1,
+                        tenant="default",
+                        model=_MODEL,
+                        plan="fp16",
+                        shape="512x512x16",
+                        predicted_seconds=64.0,
+                        predicted_vram_bytes=10 * _GIB,
+                        vram_peak_bytes=9 * _GIB,
+                        error_code=None,
+                    ),
+                )
+            ],
+            curve=api.TimelineCurve(
+                since="2030-01-31T18:00:00.000000Z",
+                step_seconds=1800,
+                used_bytes=[10 * _GIB, None],
+                reserved_bytes=[10 * _GIB, None],
+                foreign_bytes=[300_000_000, None],
+                utilization_percent=[93.5, None],
+            ),
+        )
+    ],
+)
 _DRAINING = _GPU.model_copy(
     update={
         "state": GpuState.DRAINING,
@@ -598,6 +642,7 @@ _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "AdviceReport": {"a week": _ADVICE},
     "Ready": {"ready": api.Ready(workers=2, drained_gpus=0)},
     "SampleList": {"a GPU": _SAMPLES},
+    "Timeline": {"an hour": _TIMELINE},
 }  # fmt: skip
 # By operation id and media type.
 _BODIES: Mapping[tuple[str, str], Examples] = {

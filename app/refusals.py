@@ -143,4 +143,5 @@ RAISED: Mapping[str, tuple[str, ...]] = {
     "get_costs": ("invalid_parameter",),
     "get_advice": ("invalid_parameter",),
     "list_samples": ("not_found", "invalid_parameter"),
+    "get_timeline": ("not_found", "invalid_parameter"),
 }  # fmt: skip

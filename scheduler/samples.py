@@ -85,9 +85,7 @@ class Samples:
             now = self._database.now(conn)
             until = now if until is None else until
             since = until - _HOUR if since is None else since
-            kept = _finest_kept(since, now)
-            step, width = _resolution(max(0.0, until - since) / most, kept)
-            part = Part(step, _ceil(since, width), _ceil(until, width))
+            part, width = fitting(since, until, now, most=most)
             found = rows.series(conn, gpu_id, part, width)
         return Series(width, [Point(at=row.start, **_measured(row)) for row in found])
 
@@ -102,6 +100,17 @@ class Samples:
             first, last = (_ceil(end, _finest_kept(end, now)) for end in (since, until))
             found = rows.totals(conn, list(_parts(first, last)))
         return {row.gpu_id: Totals(**_measured(row)) for row in found}
+
+
+def fitting(since: float, until: float, now: float, *, most: int, most_buckets: float = math.inf) -> tuple[Part, int]:
+    """Return which buckets to read for a chart of [since, until), and how many seconds a point of it is of.
+
+    There are at most `most` points, as fine as is kept all that time and as `most_buckets` of a GPU allow.
+    """
+    seconds = max(0.0, until - since)
+    few = next((step for step in KEPT_SECONDS if seconds <= step * most_buckets), _COARSEST)
+    step, width = _resolution(seconds / most, max(few, _finest_kept(since, now)))
+    return Part(step, _ceil(since, width), _ceil(until, width)), width
 
 
 def record(

@@ -30,6 +30,7 @@ from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
 from scheduler.sweeper import Sweeper
 from scheduler.tenants import Tenants
+from scheduler.timeline import Timelines
 from scheduler.wakeup import Wakeup
 from scheduler.webhooks import Webhooks
 
@@ -57,6 +58,7 @@ class Scheduler:
     webhooks: Webhooks
     measures: Measures
     samples: Samples
+    timeline: Timelines
     spending: Spending
     evidence: EvidenceReader
     alerts: Alerts
@@ -100,6 +102,7 @@ class Scheduler:
             webhooks=Webhooks(database, policy, Events(database, policy)),
             measures=Measures(database),
             samples=samples,
+            timeline=Timelines(database),
             spending=Spending(database, samples, policy.retention_seconds),
             evidence=EvidenceReader(database, samples, footprints, policy),
             alerts=Alerts(database),

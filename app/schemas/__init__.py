@@ -69,6 +69,7 @@ from app.schemas.orders import (
     ResumeManyRequest,
 )
 from app.schemas.submission import EstimateRequest, JobFields, JobRequest, Parameters
+from app.schemas.timeline import Timeline, TimelineAttempt, TimelineBar, TimelineCurve, TimelineGpu
 from app.schemas.videos import DeletedVideo, VideoError, VideoFields, VideoJob, VideoPage, VideoRequest
 from app.schemas.webhooks import (
     WebhookDelivery,
@@ -157,6 +158,11 @@ __all__ = [
     "ResumeManyRequest",
     "SampleList",
     "SamplePoint",
+    "Timeline",
+    "TimelineAttempt",
+    "TimelineBar",
+    "TimelineCurve",
+    "TimelineGpu",
     "Video",
     "VideoError",
     "VideoFields",

@@ -32,6 +32,8 @@ _MACROS = {
     "end_among": {"sqlite": "", "postgresql": ")"},
     # PostgreSQL tells JSON from text; to SQLite, which does not, the cast would mean a number.
     "json": {"sqlite": "", "postgresql": "::json"},
+    # The members of a JSON list of texts, as the column `value`.
+    "each": {"sqlite": "json_each", "postgresql": "json_array_elements_text"},
     "position": POSITION,
 }
 _MACRO = re.compile(r"\{(\w+)\}")
@@ -102,6 +104,15 @@ def select(conn: Connection, statement: Statement, parameters: Mapping[str, Any]
     dialect = conn.dialect.name
     cursor = named_cursor(dialect, conn.connection.driver_connection)
     cursor.execute(statement.sql(dialect, clock), parameters)
+    return list(cursor.fetchall())
+
+
+def tuples(
+    conn: Connection, statement: Statement, parameters: Mapping[str, Any], *, clock: str = ""
+) -> list[tuple[Any, ...]]:
+    """Do what `select` does, with plain rows: where there may be a hundred thousand, names would take the longest."""
+    cursor = conn.connection.cursor()
+    cursor.execute(statement.sql(conn.dialect.name, clock), parameters)
     return list(cursor.fetchall())
 
 
