@@ -93,7 +93,7 @@ _FORMS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("list_webhooks", "cursor"): _ID,
     ("list_webhook_deliveries", "cursor"): _ID,
     ("list_webhook_deliveries", "job"): _ID,
-    **{(name, "Idempotency-Key"): _KEY_FORM for name in ("submit_job", "retry_job", "create_video")},
+    **{(name, "Idempotency-Key"): _KEY_FORM for name in ("submit_job", "retry_job", "retry_jobs", "create_video")},
 }
 _OF_A_JOB = (
     "get_job", "follow_job", "cancel_job", "retry_job", "delete_job", "get_video", "get_thumbnail", "get_preview",

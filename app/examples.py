@@ -446,6 +446,17 @@ _JOB_FIELDS = {"prompt": _PROMPT, "num_frames": 16, "seed": 7, "metadata": {"sho
 
 _PROGRESS = {"id", "status", "stage", "progress"}
 
+
+def _outcomes(job: api.Job) -> api.Page[api.JobOutcome]:
+    unknown = api.JobRefusal(status=404, code="not_found", detail=f"no job {_OTHER_JOB_ID}", retry_after_seconds=None)
+    return api.Page[api.JobOutcome](
+        data=[
+            api.JobOutcome(id=JOB_ID, job=job, problem=None),
+            api.JobOutcome(id=_OTHER_JOB_ID, job=None, problem=unknown),
+        ]
+    )
+
+
 # By operation id, for answers that all have the same shape but not the same meaning.
 _OF_CALLS: Mapping[str, Mapping[str, object]] = {
     "get_root": {"service": {"name": "reelq", "version": "1.0", "links": {"jobs": "/v1/jobs", "ready": "/readyz"}}},
@@ -453,6 +464,8 @@ _OF_CALLS: Mapping[str, Mapping[str, object]] = {
     "submit_job": {"queued": _QUEUED},
     "cancel_job": {"cancelled": _CANCELLED, "running until its next step": _RUNNING},
     "retry_job": {"queued again": _RETRIED},
+    "cancel_jobs": {"one cancelled, one unknown": _outcomes(_CANCELLED)},
+    "retry_jobs": {"one queued again, one unknown": _outcomes(_RETRIED)},
     "preempt_job": {"running until its next step": _RUNNING},
     "patch_job": {"queued": _QUEUED},
     "drain_gpu": {"draining": _DRAINING, "dry run": _PREVIEWED},
@@ -662,6 +675,8 @@ _BODIES: Mapping[tuple[str, str], Examples] = {
     ("create_video", "application/json"): {
         "a data URI": {"input_reference": {"image_url": _PNG}, "prompt": _PROMPT, "seconds": "1"}
     },
+    ("cancel_jobs", "application/json"): {"two": {"ids": [JOB_ID, _OTHER_JOB_ID]}},
+    ("retry_jobs", "application/json"): {"two": {"ids": [JOB_ID, _OTHER_JOB_ID]}},
     ("estimate_job", "application/json"): {"a larger one": {"width": 768, "height": 768, "num_frames": 24}},
     ("drain_gpu", "application/json"): {
         "finish first": {"reason": "new fan", "deadline_seconds": 600},

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,7 +64,7 @@ class Gate:
         for name, per_minute in wanted.items():
             if per_minute is None:
                 continue
-            bucket = f"{name}:{visitor.principal.tenant}"
+            bucket = bucket_of(name, visitor.principal.tenant)
             decision = await asyncio.to_thread(self._ratelimits.take, bucket, per_minute)
             policies.append(f'"{name}";q={per_minute};w={_WINDOW_SECONDS}')
             states.append(f'"{name}";r={decision.remaining};t={_restored(decision)}')
@@ -73,15 +74,26 @@ class Gate:
         headers = {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)} if policies else {}
         if refused is None:
             return headers
-        name, per_minute, decision = refused
-        after = _restored(decision)
-        raise RequestError(
-            429,
-            "rate_limited",
-            f"at most {per_minute} {name}s a minute; the next may come in {after} s",
-            limit=per_minute,
-            headers={**headers, "Retry-After": str(after)},
-        )
+        raise too_often(*refused, headers)
+
+
+def bucket_of(name: str, tenant: str) -> str:
+    """Return the bucket in which a tenant's requests or submits are counted."""
+    return f"{name}:{tenant}"
+
+
+def too_often(
+    name: str, per_minute: int, decision: Decision, headers: Mapping[str, str] = MappingProxyType({})
+) -> RequestError:
+    """Return the refusal of what comes too often: of a `request` or a `submit`."""
+    after = _restored(decision)
+    return RequestError(
+        429,
+        "rate_limited",
+        f"at most {per_minute} {name}s a minute; the next may come in {after} s",
+        limit=per_minute,
+        headers={**headers, "Retry-After": str(after)},
+    )
 
 
 def _is_open(scope: Scope) -> bool:

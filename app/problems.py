@@ -145,19 +145,22 @@ def field_of(location: Sequence[object]) -> str:
 
 def of_scheduler(scope: Scope, error: SchedulerError) -> Response:
     """Return the problem answer of what the scheduler refuses; raises `error` itself where that is none to tell."""
+    return refusal(scope, as_refusal(error))
+
+
+def as_refusal(error: SchedulerError) -> RequestError:
+    """Return what a request is refused with that the scheduler refuses; raises `error` where that is none to tell."""
     answer = next((answer for kind, answer in _ANSWERS if isinstance(error, kind)), None)
     if answer is None:
         raise error
-    detail = told(error)
     after = answer.retry_after_seconds
     if isinstance(error, QueueFull):
         after = max(1, math.ceil(error.retry_after_seconds))
-    return problem(
-        scope,
+    return RequestError(
         answer.status,
         answer.code,
-        detail,
-        errors=[{"field": error.field, "message": detail}] if isinstance(error, InvalidParameter) else (),
+        told(error),
+        field=error.field if isinstance(error, InvalidParameter) else None,
         limit=error.limit if isinstance(error, QueueFull) else None,
         headers=None if after is None else {"Retry-After": str(after)},
     )

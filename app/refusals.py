@@ -112,6 +112,8 @@ RAISED: Mapping[str, tuple[str, ...]] = {
         "not_found", "invalid_state", "result_expired", *_QUEUEING, "idempotency_key_reused", "url_not_allowed",
         "too_many_uploads",
     ),
+    "cancel_jobs": _BODY,
+    "retry_jobs": (*_BODY, "storage_full", "too_many_uploads"),
     "delete_job": ("not_found", "invalid_state"),
     "get_video": _FILE,
     "get_thumbnail": _FILE,

@@ -17,6 +17,7 @@ from app.client.types import (
     GpuPage,
     Job,
     JobEstimate,
+    JobOutcome,
     Model,
     ModelPage,
     Page,
@@ -40,6 +41,11 @@ def list_jobs(*, limit: int | None = None, cursor: str | None = None, **filters:
 def cancel(job_id: str) -> Call[Job]:
     """Ask for a job to be stopped and return it; a running one stops at its next step."""
     return Call("POST", route("jobs", job_id, "cancel"))
+
+
+def cancel_many(job_ids: Sequence[str]) -> Call[Page[JobOutcome]]:
+    """Ask for up to 100 jobs to be stopped; returns for each what became of it, also where it was refused."""
+    return Call("POST", "/v1/jobs/cancel", {"json": {"ids": list(job_ids)}})
 
 
 def estimate(**params: Unpack[Parameters]) -> Call[JobEstimate]:

@@ -3,7 +3,7 @@
 import io
 import mimetypes
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias, Unpack
@@ -13,7 +13,7 @@ import httpx
 from app.client.effects import Send, Steps
 from app.client.exchange import Call, Server, attempt, perform, raise_for_problem
 from app.client.fields import form, known, route
-from app.client.types import Job, JobFields
+from app.client.types import Job, JobFields, JobOutcome, Page
 
 Image: TypeAlias = Path | str | bytes | IO[bytes]
 _URLS = ("https://", "http://", "data:")
@@ -41,6 +41,15 @@ def retry(server: Server, job_id: str, *, idempotency_key: str | None = None) ->
     """Submit a failed or cancelled job again, as a new job with the same image and parameters, and return that."""
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
     return (yield from perform(server, Call("POST", route("jobs", job_id, "retry"), {"headers": headers})))
+
+
+def retry_many(
+    server: Server, job_ids: Sequence[str], *, idempotency_key: str | None = None
+) -> Steps[Page[JobOutcome]]:
+    """Submit up to 100 failed or cancelled jobs again; returns for each its new job, or why there is none."""
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    call: Call[Page[JobOutcome]] = Call("POST", "/v1/jobs/retry", {"headers": headers, "json": {"ids": list(job_ids)}})
+    return (yield from perform(server, call))
 
 
 def delete(server: Server, job_id: str) -> Steps[None]:

@@ -204,6 +204,24 @@ class Job(TypedDict):
     finished_at: str | None
 
 
+class JobRefusal(TypedDict):
+    """Why nothing was done with one of several jobs; `status` is an HTTP one."""
+
+    status: int
+    code: str
+    detail: str
+    retry_after_seconds: int | None
+
+
+class JobOutcome(TypedDict):
+    """What became of one of several jobs: either `job` (of a retry, the new one) or `problem` is None."""
+
+    id: str
+    object: str
+    job: Job | None
+    problem: JobRefusal | None
+
+
 class Event(TypedDict):
     """Something that happened; `subject` is the id of a job, GPU or model, or `queue`, and `actor` who asked for it."""
 

@@ -41,7 +41,9 @@ from app.schemas.jobs import (
     Expected,
     Failure,
     Job,
+    JobOutcome,
     JobParams,
+    JobRefusal,
     MeasuredUse,
     Notice,
     QueueState,
@@ -68,7 +70,7 @@ from app.schemas.orders import (
     PreemptRequest,
     ResumeManyRequest,
 )
-from app.schemas.submission import EstimateRequest, JobFields, JobRequest, Parameters
+from app.schemas.submission import EstimateRequest, JobFields, JobRequest, JobsRequest, Parameters
 from app.schemas.timeline import Timeline, TimelineAttempt, TimelineBar, TimelineCurve, TimelineGpu
 from app.schemas.videos import DeletedVideo, VideoError, VideoFields, VideoJob, VideoPage, VideoRequest
 from app.schemas.webhooks import (
@@ -131,9 +133,12 @@ __all__ = [
     "JobEstimate",
     "JobFields",
     "JobForecast",
+    "JobOutcome",
     "JobParams",
     "JobPatch",
+    "JobRefusal",
     "JobRequest",
+    "JobsRequest",
     "Level",
     "LimitRange",
     "MeasuredUse",

@@ -151,6 +151,24 @@ class Job(BaseModel):
     finished_at: str | None
 
 
+class JobRefusal(BaseModel):
+    """Why nothing was done with one of several jobs: what the call for that job alone would have been answered."""
+
+    status: int
+    code: str = Field(description="Stable; what a program should look at")
+    detail: str
+    retry_after_seconds: int | None = Field(description="When to ask again, where it is worth while")
+
+
+class JobOutcome(BaseModel):
+    """What became of one of several jobs: either `job` or `problem` is null."""
+
+    object: Literal["job.outcome"] = "job.outcome"
+    id: str = Field(description="The id that was asked about")
+    job: Job | None = Field(description="The job as it is now; of a retry, the new one")
+    problem: JobRefusal | None
+
+
 class Event(BaseModel):
     """Something that happened to a job, a GPU, a model or the queue; `position` grows by one with each event."""
 

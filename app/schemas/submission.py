@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from app.schemas.common import Integer, Number, Request
 from scheduler.params import (
@@ -16,6 +16,7 @@ from scheduler.params import (
 from scheduler.webhooks import EVENT_TYPES
 
 RESULT_TTL_MIN_SECONDS = 60
+_ID_MAX_CHARS = 80  # more than any id has
 
 
 class Parameters(Request):
@@ -87,6 +88,22 @@ class JobRequest(JobFields):
     """A job as JSON."""
 
     image: str = Field(description="A data URI, `data:image/png;base64,…`, or an https URL; PNG, JPEG or WebP")
+
+
+class JobsRequest(Request):
+    """Several jobs."""
+
+    ids: Annotated[
+        list[Annotated[str, Field(max_length=_ID_MAX_CHARS)]],
+        Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
+    ] = Field(description="Their ids, each once")
+
+    @field_validator("ids")
+    @classmethod
+    def _once_each(cls, ids: list[str]) -> list[str]:
+        if len(set(ids)) < len(ids):
+            raise ValueError("must name each job once")
+        return ids
 
 
 class EstimateRequest(Parameters):

@@ -1,4 +1,4 @@
-"""What the client sends to look at the queue, and to change it, a job or a model."""
+"""What the client sends to look at the queue, and to change it, jobs or a model."""
 
 import json
 
@@ -19,6 +19,8 @@ QUEUE = {"object": "queue", "paused": True}
         (lambda c: c.prioritize("a/b", 2.5), "PATCH", "/v1/admin/jobs/a%2Fb", {"priority": 2.5}),
         (lambda c: c.preempt("a/b"), "POST", "/v1/admin/jobs/a%2Fb/preempt", {}),
         (lambda c: c.preempt("j", "a rush"), "POST", "/v1/admin/jobs/j/preempt", {"reason": "a rush"}),
+        (lambda c: c.cancel_many(("j", "k")), "POST", "/v1/jobs/cancel", {"ids": ["j", "k"]}),
+        (lambda c: c.retry_many(["j"]), "POST", "/v1/jobs/retry", {"ids": ["j"]}),
         (lambda c: c.hold_model("a/b", "bad"), "POST", "/v1/admin/models/a%2Fb/hold", {"reason": "bad"}),
         (lambda c: c.release_model("a/b"), "POST", "/v1/admin/models/a%2Fb/release", None),
     ],
@@ -48,6 +50,14 @@ def test_a_change_is_not_sent_again(client, server, call):
     with pytest.raises(ServerUnreachable):
         call(client)
     assert len(server.requests) == 1
+
+
+def test_several_jobs_are_retried_once_under_one_key(client, server):
+    server.script = [httpx.ReadError("cut off")]
+    server.default = httpx.Response(200, json=QUEUE)
+    client.retry_many(["j", "k"])
+    keys = {request.headers["idempotency-key"] for request in server.requests}
+    assert (len(server.requests), len(keys)) == (2, 1)
 
 
 def test_a_look_is_tried_again(client, server):

@@ -14,6 +14,8 @@ SAME = [
     (types.Waiting, api.QueueState),
     (types.Measured, api.MeasuredUse),
     (types.Params, api.JobParams),
+    (types.JobOutcome, api.JobOutcome),
+    (types.JobRefusal, api.JobRefusal),
     (types.Event, api.Event),
     (types.JobEstimate, api.JobEstimate),
     (types.Expected, api.Expected),
