@@ -54,7 +54,7 @@ _HEADERS: Mapping[str, Any] = {
 }
 _WAITING = frozenset({429, 503})  # answers that say when to ask again
 _TAGGED = frozenset({"get_job", "submit_job", "retry_job", "cancel_job"})
-_FILES = frozenset({"get_video", "get_thumbnail", "get_preview", "download_video"})
+_FILES = frozenset({"get_image", "get_video", "get_thumbnail", "get_preview", "download_video"})
 _FILE_REQUEST_HEADERS: Mapping[str, str] = {
     "Range": "Which bytes to send",
     "If-Range": "Send them only if the file still has this tag, else all of it",
@@ -96,8 +96,8 @@ _FORMS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(name, "Idempotency-Key"): _KEY_FORM for name in ("submit_job", "retry_job", "retry_jobs", "create_video")},
 }
 _OF_A_JOB = (
-    "get_job", "follow_job", "cancel_job", "retry_job", "delete_job", "get_video", "get_thumbnail", "get_preview",
-    "patch_job", "preempt_job",
+    "get_job", "follow_job", "cancel_job", "retry_job", "delete_job", "get_image", "get_video", "get_thumbnail",
+    "get_preview", "patch_job", "preempt_job",
 )  # fmt: skip
 _OF_A_VIDEO = ("retrieve_video", "download_video", "delete_video")
 _OF_A_GPU = ("get_gpu", "drain_gpu", "resume_gpu")

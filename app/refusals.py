@@ -115,6 +115,7 @@ RAISED: Mapping[str, tuple[str, ...]] = {
     "cancel_jobs": _BODY,
     "retry_jobs": (*_BODY, "storage_full", "too_many_uploads"),
     "delete_job": ("not_found", "invalid_state"),
+    "get_image": ("not_found", "result_expired", "range_not_satisfiable"),
     "get_video": _FILE,
     "get_thumbnail": _FILE,
     "get_preview": (*_FILE, "no_preview"),

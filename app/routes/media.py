@@ -1,6 +1,7 @@
-"""Videos, thumbnails and previews: streamed from the blob store, in ranges where asked."""
+"""Input images, videos, thumbnails and previews: streamed from the blob store, in ranges where asked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from app.access import Caller, Principal, visible
 from app.context import Context, Shared
 from app.errors import RequestError
+from app.images import png_of_ppm
 from app.openapi import problems
 from app.ranges import ByteRange, Unsatisfiable, if_range, none_match, requested
 from scheduler.errors import NotFound
@@ -21,11 +23,29 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 _MEDIA_POLICY = (
     "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 )
-_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".webp": "image/webp"}
+_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_RAW = ".ppm"  # which no browser shows
+_Read = Callable[[int, int], Iterator[bytes]]  # of a file: from an offset, so many bytes
 _PARTS: dict[int | str, dict[str, Any]] = {
     206: {"description": "The range asked for"},
     304: {"description": "As it was (If-None-Match)"},
 }
+
+
+@router.head("/image", include_in_schema=False)
+@router.get(
+    "/image",
+    summary="Download the input image",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}, **_PARTS, **problems(404, 410, 416, 503)},
+)
+def get_image(job_id: str, request: Request, context: Shared, caller: Caller) -> Response:
+    """Return the image that the job was submitted with, as a worker sees it: upright, opaque, without metadata.
+
+    What was a JPEG is one; all others are PNG.
+    """
+    job = visible(context, caller, job_id)
+    return _send(context, request, job.image_key, tag=f"{job_id}-image", name=job_id)
 
 
 @router.head("/video", include_in_schema=False)
@@ -87,18 +107,14 @@ def _send(context: Context, request: Request, key: str, *, tag: str, name: str) 
         size = blobs.size(key)
     except NotFound:
         raise RequestError(410, "result_expired", f"the files of job {name} are gone") from None
-    suffix = key[key.rindex(".") :]
-    etag = f'"{tag}"'
-    headers = {
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'inline; filename="{name}{suffix}"',
-        "Content-Security-Policy": _MEDIA_POLICY,
-        "Content-Type": _TYPES[suffix],
-    }
+    etag, is_raw = f'"{tag}"', key.endswith(_RAW)
+    headers = _headers(etag, name, ".png" if is_raw else key[key.rindex(".") :])
     if not none_match(request.headers.get("If-None-Match"), etag):
         return Response(status_code=304, headers=headers)
+    read: _Read = partial(blobs.read, key)
+    if is_raw:
+        data = png_of_ppm(b"".join(read(0, size)))
+        size, read = len(data), partial(_cut, data)
     try:
         part = requested(_range_header(request, etag), size)
     except Unsatisfiable:
@@ -110,9 +126,20 @@ def _send(context: Context, request: Request, key: str, *, tag: str, name: str) 
             headers={"Content-Range": f"bytes */{size}"},
         ) from None
     if part is None:
-        return _stream(context, request, key, ByteRange(0, size), HTTPStatus.OK, headers)
+        return _stream(request, read, ByteRange(0, size), HTTPStatus.OK, headers)
     headers["Content-Range"] = part.content_range(size)
-    return _stream(context, request, key, part, HTTPStatus.PARTIAL_CONTENT, headers)
+    return _stream(request, read, part, HTTPStatus.PARTIAL_CONTENT, headers)
+
+
+def _headers(etag: str, name: str, suffix: str) -> dict[str, str]:
+    return {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f'inline; filename="{name}{suffix}"',
+        "Content-Security-Policy": _MEDIA_POLICY,
+        "Content-Type": _TYPES[suffix],
+    }
 
 
 def _range_header(request: Request, etag: str) -> str | None:
@@ -122,10 +149,12 @@ def _range_header(request: Request, etag: str) -> str | None:
     return request.headers.get("Range")
 
 
-def _stream(
-    context: Context, request: Request, key: str, part: ByteRange, status: HTTPStatus, headers: Mapping[str, str]
-) -> Response:
+def _cut(data: bytes, start: int, length: int) -> Iterator[bytes]:
+    yield data[start : start + length]
+
+
+def _stream(request: Request, read: _Read, part: ByteRange, status: HTTPStatus, headers: Mapping[str, str]) -> Response:
     complete = {**headers, "Content-Length": str(part.length)}
     if request.method == "HEAD":
         return Response(status_code=status, headers=complete)
-    return StreamingResponse(context.scheduler.blobs.read(key, part.start, part.length), status, complete)
+    return StreamingResponse(read(part.start, part.length), status, complete)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.support.http import SHA256, VIDEO, Site, check_problem
+from tests.support.http import SHA256, VIDEO, Site, check_problem, picture
 
 ETAG = f'"{SHA256}"'
 
@@ -112,3 +112,55 @@ async def test_a_video_whose_file_is_gone_is_410(site: Site) -> None:
     job_id = await site.succeeded()
     site.scheduler.blobs.delete_prefix(f"jobs/{job_id}")
     check_problem(await get(site, job_id), 410, "result_expired", job_id)
+
+
+async def submitted(site: Site, data: bytes) -> str:
+    answer = await site.post(image=data)
+    return str(answer.json()["id"])
+
+
+async def image(site: Site, job_id: str, **headers: str) -> Any:
+    return await site.client.get(f"/v1/jobs/{job_id}/image", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "kind", "suffix"),
+    [
+        ("PNG", (40, 30), "image/png", "png"),  # stored as raw pixels
+        ("WEBP", (40, 30), "image/png", "png"),
+        ("PNG", (1100, 1000), "image/png", "png"),
+        ("JPEG", (40, 30), "image/jpeg", "jpg"),
+    ],
+)
+async def test_the_input_image_is_what_a_worker_sees(
+    site: Site, given: str, size: tuple[int, int], kind: str, suffix: str
+) -> None:
+    job_id = await submitted(site, picture(given, size=size))
+    answer = await image(site, job_id)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    assert answer.headers["content-length"] == str(len(answer.content))
+    assert answer.headers["content-disposition"] == f'inline; filename="{job_id}.{suffix}"'
+    job, blobs = site.stored(job_id), site.scheduler.blobs
+    stored = b"".join(blobs.read(job.image_key, 0, blobs.size(job.image_key)))
+    shown, seen = (Image.open(io.BytesIO(data)) for data in (answer.content, stored))
+    assert (shown.format, shown.mode, shown.size) == (kind.removeprefix("image/").upper(), "RGB", size)
+    assert shown.tobytes() == seen.tobytes()
+
+
+async def test_an_image_of_raw_pixels_is_sent_in_parts_and_once_only(site: Site) -> None:
+    job_id = await submitted(site, picture())
+    whole = await image(site, job_id)
+    part = await image(site, job_id, Range="bytes=8-15")
+    assert (part.status_code, part.content) == (206, whole.content[8:16])
+    assert part.headers["content-range"] == f"bytes 8-15/{len(whole.content)}"
+    known = await image(site, job_id, **{"If-None-Match": whole.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    head = await site.client.head(f"/v1/jobs/{job_id}/image")
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole.content)))
+
+
+async def test_an_image_that_is_gone_is_410_and_one_of_an_unknown_job_404(site: Site) -> None:
+    job_id = await submitted(site, picture())
+    site.scheduler.blobs.delete_prefix(f"jobs/{job_id}")
+    check_problem(await image(site, job_id), 410, "result_expired", job_id)
+    check_problem(await image(site, "job_1"), 404, "not_found", "job_1")
