@@ -697,6 +697,7 @@ _PARAMETERS: Mapping[str, Any] = {
     "gpu_id": _GPU_ID,
     "model": _MODEL,
     "status": "delivered",
+    "q": "red fox",
     "created_after": "2030-01-31T00:00:00Z",
     "created_before": "2030-02-01T00:00:00Z",
     "tenant": "default",

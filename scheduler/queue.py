@@ -4,7 +4,8 @@ A route calls `submit`; a worker calls `claim` with what its GPU has free; `plac
 makes one guarded transition. What a worker does with its lease afterwards is in `leases`.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Unpack
 
 from sqlalchemy import Connection, delete
 
@@ -22,7 +23,7 @@ from scheduler.placement import Offer
 from scheduler.policy import Policy
 from scheduler.records import Attempt, Gpu, Job, JobError, Lease, NewJob, Result, ServedModel
 from scheduler.replanning import Replanner
-from scheduler.states import JobStatus
+from scheduler.search import Filters, Found, page, search
 from scheduler.store import machines, reads, transitions, versions
 from scheduler.store import schema as s
 from scheduler.store.database import Database
@@ -82,26 +83,16 @@ class Queue:
         with self._database.read() as conn:
             return reads.job(conn, job_id)
 
-    def list_jobs(
-        self,
-        *,
-        tenant: str | None = None,
-        statuses: Collection[JobStatus] = (),
-        model: str | None = None,
-        created_after: float | None = None,
-        created_before: float | None = None,
-        before_id: str | None = None,
-        ascending: bool = False,
-        limit: int = 20,
-    ) -> list[Job]:
-        """Return up to `limit` jobs, newest first: of a tenant, in one of `statuses` (none: in any), of a model.
-
-        `created_after` and `created_before` are seconds since 1970, both exclusive; `before_id` is the last job of the
-        page before. With `ascending` it is the oldest first.
-        """
-        wanted = reads.Wanted(tenant, frozenset(statuses), model, created_after, created_before, before_id, ascending)
+    def list_jobs(self, *, limit: int = 20, **filters: Unpack[Filters]) -> list[Job]:
+        """Return up to `limit` jobs, newest first."""
         with self._database.read() as conn:
-            return reads.jobs(conn, wanted, limit)
+            return reads.jobs(conn, reads.Wanted(**filters), limit)
+
+    def find_jobs(self, text: str | None = None, *, limit: int = 20, **filters: Unpack[Filters]) -> Found:
+        """Return a page of up to `limit` jobs, and where the next begins; with `text`, of what `search` finds."""
+        wanted = reads.Wanted(**filters)
+        with self._database.read() as conn:
+            return page(conn, wanted, limit) if text is None else search(conn, text, wanted, limit)
 
     def has_expired(self, result: Result) -> bool:
         """Tell whether a video is no longer to be had, also where its files have not been deleted yet.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The jobs' ids.")]
 _PAGE = 100  # the server's largest
+_SHOWN = 20  # jobs of a search, unless told otherwise
 
 
 class Status(StrEnum):
@@ -65,6 +66,11 @@ def status(
 def jobs(
     status: Annotated[list[Status] | None, typer.Option(help="Only jobs in this state; repeatable.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Only jobs whose id begins so, or with these words in the prompt."),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="Only jobs that have been on this GPU.")] = None,
     since: Annotated[
         datetime | None,
         typer.Option(parser=ago, metavar="TIME", help="Only jobs made since then: 2h for two hours ago, or a time."),
@@ -82,13 +88,16 @@ def jobs(
     filters: Filters = {
         "status": [one.value for one in status or ()],
         "model": model,
+        "q": search,
+        "gpu": gpu,
         "created_after": since,
         "tenant": tenant,
     }
     with session(url, api_key, as_json=as_json) as client:
-        page = (
-            _all(client, filters, limit) if everything or (limit or 0) > _PAGE else client.list(limit=limit, **filters)
-        )
+        if search is not None and not everything:
+            limit = limit or _SHOWN  # a page of a search may be short, and yet have a next one
+        several = everything or search is not None or (limit or 0) > _PAGE
+        page = _all(client, filters, limit) if several else client.list(limit=limit, **filters)
         if as_json:
             print_json(page)
         elif not page["data"]:

@@ -34,7 +34,10 @@ def get(job_id: str) -> Call[Job]:
 
 
 def list_jobs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpack[Filters]) -> Call[Page[Job]]:
-    """Return a page of jobs, newest first; `next_cursor` of one page is the `cursor` of the next."""
+    """Return a page of jobs, newest first; `next_cursor` of one page is the `cursor` of the next.
+
+    With `q` a page may be short and yet have a next one.
+    """
     return Call("GET", "/v1/jobs", _query(**filters, limit=limit, cursor=cursor))
 
 

@@ -44,10 +44,15 @@ class JobFields(Parameters, total=False):
 
 
 class Filters(TypedDict, total=False):
-    """Which jobs to list; `tenant` is for admins. Times are datetimes with a zone, or RFC 3339 text."""
+    """Which jobs to list; `tenant` is for admins. Times are datetimes with a zone, or RFC 3339 text.
+
+    `q` is the beginning of an id, or words of the prompt; `gpu` is one that has had the job.
+    """
 
     status: Status | Sequence[Status] | None
     model: str | None
+    q: str | None
+    gpu: str | None
     tenant: str | None
     created_after: datetime | str | None
     created_before: datetime | str | None

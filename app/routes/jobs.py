@@ -18,6 +18,7 @@ from app.submission import check_key, folder_of, in_thread, respond
 from app.times import parse_time
 from scheduler.errors import InvalidParameter, InvalidState
 from scheduler.ids import is_id
+from scheduler.search import LOOKED_AT, TEXT_MAX_CHARS
 from scheduler.states import JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -39,6 +40,20 @@ def list_jobs(
     model: Annotated[
         str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only jobs of this model")
     ] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=TEXT_MAX_CHARS,
+            pattern=r"^[^\x00]*$",
+            description="Only jobs whose prompt has each of these words, in small letters or capitals, or whose id "
+            f"begins so; a page looks at {LOOKED_AT} jobs at most",
+        ),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        Query(max_length=200, pattern=r"^[^\x00]*$", description="Only jobs that have been on this GPU"),
+    ] = None,
     created_after: Annotated[str | None, Query(description="Only jobs made after this time (RFC 3339)")] = None,
     created_before: Annotated[str | None, Query(description="Only jobs made before this time (RFC 3339)")] = None,
     tenant: Annotated[
@@ -48,25 +63,30 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
 ) -> Response:
-    """Return a page of the caller's jobs; the operator's is of all tenants' unless it names one."""
+    """Return a page of the caller's jobs; the operator's is of all tenants' unless it names one.
+
+    With `q` a page may be short, or empty, and yet have a `next_cursor`: from there on there is more to look at.
+    """
     if cursor is not None and not is_id(cursor):
         raise InvalidParameter("cursor", "must be the next_cursor of an earlier page")
     queue = context.scheduler.queue
-    found = queue.list_jobs(
+    found = queue.find_jobs(
+        q,
         tenant=_tenant(caller, tenant),
         statuses=status or (),
         model=model,
+        gpu_id=gpu,
         created_after=None if created_after is None else parse_time("created_after", created_after),
         created_before=None if created_before is None else parse_time("created_before", created_before),
         before_id=cursor,
-        limit=limit + 1,
+        limit=limit,
     )
-    jobs, more = found[:limit], len(found) > limit
+    jobs = found.jobs
     base, prices = base_url(request), context.settings.prices
     page = api.Page[api.Job](
         data=[views.job(job, place, base, prices) for job, place in zip(jobs, queue.explain_all(jobs), strict=True)],
-        has_more=more,
-        next_cursor=jobs[-1].id if more else None,
+        has_more=found.next_id is not None,
+        next_cursor=found.next_id,
     )
     return Response(page.model_dump_json(), media_type="application/json")
 

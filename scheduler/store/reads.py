@@ -1,5 +1,6 @@
 """Queries that answer a poll."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +25,19 @@ _ID_SLACK_SECONDS = 3600.0
 class Wanted:
     """Which jobs a list is of; None and no statuses: any. Times are exclusive, and so is the id.
 
-    `ascending` turns the list round: oldest first, and from the job `before_id` on to later ones.
+    `ascending` turns the list round: oldest first, and from the job `before_id` on to later ones. `ids` are the lowest
+    and the highest.
     """
 
     tenant: str | None = None
-    statuses: frozenset[JobStatus] = frozenset()
+    statuses: Collection[JobStatus] = ()
     model: str | None = None
+    gpu_id: str | None = None
     created_after: float | None = None
     created_before: float | None = None
     before_id: str | None = None
     ascending: bool = False
+    ids: tuple[str, str] | None = None
 
 
 def job(conn: Connection, job_id: str) -> Job:
@@ -49,11 +53,26 @@ def jobs(conn: Connection, wanted: Wanted, limit: int) -> list[Job]:
     return [rows.job(row) for row in conn.execute(page(wanted, limit))]
 
 
+def prompts(conn: Connection, wanted: Wanted, limit: int) -> list[tuple[str, str]]:
+    """Return the ids and prompts of what `jobs` would."""
+    query = select(s.jobs.c.id, s.jobs.c.prompt).where(s.jobs.c.id.in_(_chosen(wanted, limit)))
+    return [(id_, prompt) for id_, prompt in conn.execute(query.order_by(_order(s.jobs.c.id, wanted)))]
+
+
+def some_jobs(conn: Connection, job_ids: Sequence[str], wanted: Wanted) -> list[Job]:
+    """Return those of these jobs that exist, in the order that is wanted."""
+    query = rows.select_jobs().where(s.jobs.c.id.in_(job_ids)).order_by(_order(s.jobs.c.id, wanted))
+    return [rows.job(row) for row in conn.execute(query)] if job_ids else []
+
+
 def page(wanted: Wanted, limit: int) -> Select[Any]:
     """Return the query of `jobs`."""
+    return rows.select_jobs().where(s.jobs.c.id.in_(_chosen(wanted, limit))).order_by(_order(s.jobs.c.id, wanted))
+
+
+def _chosen(wanted: Wanted, limit: int) -> Select[Any]:
     merged = union_all(*(select(ids.subquery().c.id) for ids in newest(wanted, limit))).subquery()
-    chosen = select(merged.c.id).order_by(_order(merged.c.id, wanted)).limit(limit)
-    return rows.select_jobs().where(s.jobs.c.id.in_(chosen)).order_by(_order(s.jobs.c.id, wanted))
+    return select(merged.c.id).order_by(_order(merged.c.id, wanted)).limit(limit)
 
 
 def newest(wanted: Wanted, limit: int) -> list[Select[Any]]:
@@ -61,8 +80,9 @@ def newest(wanted: Wanted, limit: int) -> list[Select[Any]]:
 
     Each reads an index that has them in order, and stops after `limit`; of several statuses together none does.
     """
-    every = len(wanted.statuses) in (0, len(JobStatus))
-    return [_ids(wanted, status).limit(limit) for status in ([None] if every else sorted(wanted.statuses))]
+    statuses = frozenset(wanted.statuses)
+    every = len(statuses) in (0, len(JobStatus))
+    return [_ids(wanted, status).limit(limit) for status in ([None] if every else sorted(statuses))]
 
 
 def _order(id_: ColumnElement[str], wanted: Wanted) -> ColumnElement[str]:
@@ -81,6 +101,11 @@ def _ids(wanted: Wanted, status: JobStatus | None) -> Select[Any]:
         query = query.where(table.c.model == wanted.model)
     if wanted.before_id is not None:
         query = query.where(id_ > wanted.before_id if wanted.ascending else id_ < wanted.before_id)
+    if wanted.ids is not None:
+        query = query.where(id_.between(*wanted.ids))
+    if wanted.gpu_id is not None:
+        had = select(s.attempts.c.job_id).where(s.attempts.c.job_id == id_, s.attempts.c.gpu_id == wanted.gpu_id)
+        query = query.where(had.exists())
     after, before = wanted.created_after, wanted.created_before
     if status is not None and (after is not None or before is not None):
         query = query.join(s.jobs, s.jobs.c.id == id_)

@@ -100,6 +100,7 @@ ALONG = {
         Wanted(statuses=QUEUED_OR_CANCELLED, created_after=1.0, created_before=9e9),
         "ix_job_states_status",
     ),
+    "ids": (Wanted(ids=("job_0" + "0" * 25, "job_z" + "z" * 25)), "jobs"),
     "a tenant and statuses": (Wanted("studio", QUEUED_OR_CANCELLED), "ix_job_states_tenant"),
     "a tenant and statuses from a place on": (
         Wanted("studio", QUEUED_OR_CANCELLED, before_id=first_at("job", 9e9)),

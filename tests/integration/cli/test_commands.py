@@ -154,6 +154,15 @@ def test_deleting_says_what_is_gone(reelq, api):
     assert [json.loads(line).get("code") for line in done.stdout.splitlines()] == [None, "not_found"]
 
 
+def test_a_search_goes_on_where_a_page_found_nothing(reelq, api):
+    """A page looks at so many jobs only."""
+    api.on("GET", "/v1/jobs", Answer(make_page(has_more=True, next_cursor="c1")), Answer(make_page(make_job())))
+    assert JOB_ID in reelq("jobs", "--search", "red fox", "--gpu", "GPU-1").stdout
+    first, second = (path for _, path, _ in api.requests)
+    assert "q=red+fox&gpu=GPU-1" in first
+    assert "cursor=c1" in second
+
+
 def test_all_jobs_are_all_pages(reelq, api):
     pages = [make_page(make_job(id="job_1"), has_more=True, next_cursor="job_1"), make_page(make_job(id="job_2"))]
     for flags, count in ((["--all"], 2), (["--limit", "101"], 2)):

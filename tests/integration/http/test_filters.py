@@ -107,3 +107,38 @@ async def test_a_malformed_time_is_refused_by_its_name(site: Site, field: str, t
 )
 async def test_what_cannot_be_is_refused(site: Site, query: str, field: str) -> None:
     check_problem(await listed(site, query, expected=422), 422, "invalid_parameter", field)
+
+
+async def test_a_text_and_a_gpu_choose(site: Site) -> None:
+    fox, kite = (submit(site, prompt=prompt) for prompt in ("a Red fox", "a red kite"))
+    site.gpu.must_claim()
+    assert await listed(site, q="RED FOX") == [fox]
+    assert await listed(site, q=fox[:20].upper(), limit=1) == [fox]
+    assert await listed(site, q="red", gpu=site.gpu.info.id) == [fox]
+    assert await listed(site, gpu="GPU-none") == []
+    assert await listed(site, q="red", status="queued") == [kite]
+
+
+async def test_a_search_stays_within_the_callers_tenant(site: Site) -> None:
+    ours, theirs = submit(site, tenant="ours"), submit(site, tenant="theirs")
+    _, secret = site.scheduler.keys.create("ours", tenant="ours", scopes={Scope.READ}, actor="test")
+    site.client.headers["Authorization"] = f"Bearer {secret}"
+    assert await listed(site, q="kite") == [ours]
+    assert await listed(site, q=theirs) == []
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 201, "a\x00b"])
+async def test_a_text_that_is_none_is_refused(site: Site, text: str) -> None:
+    check_problem(await listed(site, q=text, expected=422), 422, "invalid_parameter", "q ")
+
+
+async def test_a_search_that_has_not_looked_at_all_jobs_says_where_to_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.search._AT_ONCE", 1)
+    monkeypatch.setattr("scheduler.search.LOOKED_AT", 2)
+    ids = [submit(site, prompt=prompt) for prompt in ("a fox", "a kite", "a kite")]
+    page = (await site.client.get("/v1/jobs", params={"q": "fox"})).json()
+    assert (page["data"], page["has_more"], page["next_cursor"]) == ([], True, ids[1])
+    page = (await site.client.get("/v1/jobs", params={"q": "fox", "cursor": ids[1]})).json()
+    assert ([job["id"] for job in page["data"]], page["has_more"]) == ([ids[0]], False)
