@@ -1,6 +1,7 @@
 """Advice as the API takes and shows it."""
 
 import math
+from dataclasses import asdict
 
 from app import schemas as api
 from app.views import time_text
@@ -53,7 +54,7 @@ def report(advice: Advice, recorded: Recorded) -> api.AdviceReport:
         ],
         signals=[api.AdviceSignal(name=one.name, active=one.active, reason=one.reason) for one in advice.signals],
         gpus=[_gpu(gpu) for gpu in evidence.gpus],
-        refused=[api.AdviceRefusal(shape=one.shape, code=one.code, jobs=one.jobs) for one in evidence.refused],
+        refused=[api.AdviceRefusal(**asdict(one)) for one in evidence.refused],
         payback=None
         if payback is None
         else api.AdvicePayback(card_price=payback.card_price, saved_month=payback.saved_month, months=payback.months),

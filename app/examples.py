@@ -554,7 +554,9 @@ _ADVICE = api.AdviceReport(
         api.AdviceStep(question="Is much growth to be expected, a month?", answer=True, value=0.24, limit=0.2),
     ],
     signals=[
-        api.AdviceSignal(name="demand", active=True, reason="3 jobs failed for want of memory: 1536x1536x64"),
+        api.AdviceSignal(
+            name="demand", active=True, reason="3 jobs were refused or failed for want of memory: 1536x1536x64"
+        ),
         api.AdviceSignal(name="payback", active=False, reason="no price of a card was given"),
     ],
     gpus=[
@@ -573,7 +575,9 @@ _ADVICE = api.AdviceReport(
             diagnosis=Diagnosis.COMPUTE,
         )
     ],
-    refused=[api.AdviceRefusal(shape="1536x1536x64", code="unschedulable", jobs=3)],
+    refused=[
+        api.AdviceRefusal(shape="1536x1536x64", code="unschedulable", jobs=3, at_submit=True, needed_bytes=61 * _GIB)
+    ],
     payback=None,
     remedies=[
         api.AdviceRemedy(

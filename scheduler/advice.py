@@ -134,11 +134,17 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Jobs of a shape that failed because no GPU has the memory: `code` is `unschedulable` or `out_of_memory`."""
+    """Jobs of a shape that no GPU had the memory for: `code` is `unschedulable` or `out_of_memory`.
+
+    Those that were refused `at_submit` needed `needed_bytes`, at most; the others were in the queue, and failed. Shapes
+    that were too many to be kept apart are `""`.
+    """
 
     shape: str
     code: str
     jobs: int
+    at_submit: bool = False
+    needed_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +310,7 @@ def _step(question: str, value: float | None, limit: float) -> Step:
 
 def _signals(evidence: Evidence) -> Sequence[Signal]:
     refused = sum(one.jobs for one in evidence.refused)
-    shapes = sorted({one.shape for one in evidence.refused})
+    shapes = sorted({one.shape or "others" for one in evidence.refused})
     named = ", ".join(shapes[:3]) + (", …" if len(shapes) > 3 else "")
     hottest = max((gpu.hot_share for gpu in evidence.gpus if gpu.hot_share is not None), default=None)
     leanest = evidence.leanest_share
@@ -312,7 +318,9 @@ def _signals(evidence: Evidence) -> Sequence[Signal]:
         Signal(
             "demand",
             refused > 0,
-            f"{refused} jobs failed for want of memory: {named}" if refused else "no job failed for want of memory",
+            f"{refused} jobs were refused or failed for want of memory: {named}"
+            if refused
+            else "no job was refused or failed for want of memory",
         ),
         Signal(
             "plans_exhausted",

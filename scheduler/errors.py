@@ -4,7 +4,7 @@ SchedulerError
 ├── NotFound             no such job, GPU or cursor
 ├── Refused              the request itself is wrong; saying it again changes nothing
 │   ├── InvalidParameter     a field is outside its limit (carries `field`)
-│   ├── Unschedulable        no GPU of the fleet could ever hold the job
+│   ├── Unschedulable        no GPU of the fleet could ever hold the job (carries `needed_bytes`)
 │   ├── IdempotencyMismatch  the key was used with another payload
 │   ├── InvalidState         the job or GPU is not in a state that allows this
 │   └── EventsExpired        events that the reader has not seen are kept no longer (carries `first`)
@@ -42,7 +42,11 @@ class InvalidParameter(Refused):
 
 
 class Unschedulable(Refused):
-    """No GPU of the fleet could ever hold this job."""
+    """No GPU of the fleet could ever hold this job; it needs `needed_bytes` where it lacks the least."""
+
+    def __init__(self, message: str, needed_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
 
 
 class IdempotencyMismatch(Refused):

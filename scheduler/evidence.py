@@ -1,4 +1,4 @@
-"""What advice rests on, read from the store: samples of GPUs, attempts that have ended, jobs that no GPU could hold."""
+"""What advice rests on, read from the store: samples of GPUs, attempts that have ended, what no GPU could hold."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from scheduler.remedies import Work, remedies
 from scheduler.replay import Arrival, Card, Comparison, Seat, compare
 from scheduler.samples import Samples, Totals
 from scheduler.states import JobStatus
-from scheduler.store import machines, reads
+from scheduler.store import demand, machines, reads
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.store.script import Statement
@@ -210,7 +210,7 @@ def _price(gpu: Gpu, prices: Prices) -> Price | None:
 
 
 def _refused(conn: Connection, since: float, until: float) -> list[Refused]:
-    """Jobs that failed because no GPU has the memory. One that is refused at its submit leaves no record."""
+    """Jobs that no GPU has the memory for: those that were refused at their submit, then those that failed."""
     columns = s.job_states.c
     jobs = func.count().label("jobs")
     query = (
@@ -219,7 +219,11 @@ def _refused(conn: Connection, since: float, until: float) -> list[Refused]:
         .group_by(columns.shape, columns.error_code)
         .order_by(jobs.desc(), columns.shape)
     )
-    return [Refused(shape, code, count) for shape, code, count in conn.execute(query)]
+    at_submit = [
+        Refused(row.shape, "unschedulable", int(row.submits), at_submit=True, needed_bytes=row.needed_bytes)
+        for row in demand.read(conn, since, until)
+    ]
+    return at_submit + [Refused(shape, code, count) for shape, code, count in conn.execute(query)]
 
 
 def _dearest_rent(fleet: Iterable[Gpu], totals: Mapping[str, Totals], prices: Prices, seconds: float) -> float | None:

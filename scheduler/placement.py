@@ -102,7 +102,8 @@ def choose(offers: Iterable[Offer], class_bytes: int) -> Choice:
     candidates = list(offers)
     fitting = [offer for offer in candidates if fits(offer, class_bytes)]
     if not fitting:
-        raise Unschedulable(too_large(max(candidates, key=lambda offer: _spare_bytes(offer, class_bytes)), class_bytes))
+        nearest = max(candidates, key=lambda offer: _spare_bytes(offer, class_bytes))
+        raise Unschedulable(too_large(nearest, class_bytes), nearest.footprint.vram_bytes)
     best = _fastest([offer for offer in fitting if offer.in_service] or fitting)
     return Choice(best, _reason(best.footprint.plan, candidates, fitting))
 

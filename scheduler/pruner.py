@@ -1,7 +1,7 @@
 """The pruner: removes what is kept no longer: files of results, ended jobs with all that is theirs, and events.
 
-Deliveries of webhooks go like events, once they are over; attempts too, unless their job is still there. Samples of the
-GPUs have their own times (`samples`).
+Deliveries of webhooks go like events, once they are over; attempts too, unless their job is still there, and the counts
+of refused submits. Samples of the GPUs have their own times (`samples`).
 
 Any number may run at once, beside claims: every transaction is short, others get their turn between two, and a run is
 bounded, for the next one goes on where it ended.
@@ -19,7 +19,7 @@ from scheduler.blobs import BlobStore
 from scheduler.errors import SchedulerError
 from scheduler.events import Events
 from scheduler.policy import Policy
-from scheduler.store import eventlog, transitions, webhooks
+from scheduler.store import demand, eventlog, transitions, webhooks
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.sweeper import JOBS_PREFIX
@@ -45,6 +45,7 @@ class Pruned:
     deliveries: int = 0
     attempts: int = 0
     samples: int = 0
+    refused_submits: int = 0
     stuck_jobs: int = 0
     problem: str | None = None
 
@@ -113,6 +114,7 @@ class Pruner:
         done.stuck_jobs, done.problem = expired.stuck + removed.stuck, removed.problem or expired.problem
         _repeat(lambda: self._prune_attempts(before, done))
         _repeat(lambda: self._prune_samples(now, done))
+        _repeat(lambda: self._prune_refused_submits(before, done))
         return done
 
     def _prune_events(self, before: float, done: Pruned) -> bool:
@@ -146,6 +148,13 @@ class Pruner:
             pruned = samples.prune(conn, now)
         done.samples += pruned
         return pruned > 0
+
+    def _prune_refused_submits(self, before: float, done: Pruned) -> bool:
+        """Remove a batch; returns whether there may be another."""
+        with self._database.write() as conn:
+            pruned = demand.prune(conn, before)
+        done.refused_submits += pruned
+        return pruned == demand.AT_ONCE
 
     def _clear(self, line: Line, before: float, until: float, done: _Cleared) -> bool:
         """Clear a batch of jobs, files first: where that fails the rest is still there. Says if there may be more."""

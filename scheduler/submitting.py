@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler import placement, rank
-from scheduler.errors import IdempotencyMismatch, InvalidParameter, NoModel, SchedulerError
+from scheduler.errors import IdempotencyMismatch, InvalidParameter, NoModel, SchedulerError, Unschedulable
 from scheduler.footprints import Footprints, Predictor
 from scheduler.grouping import GroupCommit
 from scheduler.limits import TenantLimits
@@ -12,9 +12,11 @@ from scheduler.offers import offers
 from scheduler.policy import Policy
 from scheduler.quotas import Quotas
 from scheduler.records import Job, NewJob
+from scheduler.shape import Shape
 from scheduler.states import JobStatus
-from scheduler.store import reads, submission
+from scheduler.store import demand, reads, submission
 from scheduler.store.database import Database
+from scheduler.store.demand import RefusedSubmit
 from scheduler.store.script import Trip
 from scheduler.store.submission import Fleet, Standing
 
@@ -83,6 +85,7 @@ class Submissions:
                     if one.idempotency_key is not None:
                         known[key] = (one.payload_sha256, one.id)
             clocks = [standing.clock for standing in standings.values() if standing.clock is not None]
+            demand.record(trip, _impossible(new, answers), now)
             submission.insert(trip, [(one, made[one.id]) for one in new if one.id in made], clocks)
         return [self._answer(answer, made) for answer in answers]
 
@@ -170,6 +173,14 @@ class Submissions:
             SchedulerError
         ) as error:  # deleted meanwhile, say; what the others submitted is in the queue all the same
             return error
+
+
+def _impossible(new: Sequence[NewJob], answers: Sequence[object]) -> list[RefusedSubmit]:
+    return [
+        RefusedSubmit(one.model, Shape.of(one.params).key, answer.needed_bytes)
+        for one, answer in zip(new, answers, strict=True)
+        if isinstance(answer, Unschedulable)
+    ]
 
 
 def _too_high(new: NewJob, limits: TenantLimits) -> InvalidParameter | None:

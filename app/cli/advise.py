@@ -60,7 +60,7 @@ def _show(found: Mapping[str, Any]) -> None:
             "gpus": [clean(_gpu(gpu)) for gpu in found["gpus"]],
             "steps": [_step(step) for step in found["steps"]],
             "buy?": [clean(f"{_YES[one['active']]}, {one['name']}: {one['reason']}") for one in found["signals"]],
-            "refused": [clean(f"{one['shape']}: {one['jobs']} jobs, {one['code']}") for one in found["refused"]],
+            "refused": [clean(_refused(one)) for one in found["refused"]],
             "remedies": [_remedy(one) for one in found["remedies"]],
             "cards": _cards(found["comparison"]),
         }
@@ -68,6 +68,13 @@ def _show(found: Mapping[str, Any]) -> None:
 
 
 _YES = {True: "yes", False: "no", None: "not known"}
+
+
+def _refused(one: Mapping[str, Any]) -> str:
+    what = f"{one['shape'] or 'other shapes'}: {one['jobs']} jobs, {one['code']}"
+    if not one.get("at_submit"):
+        return what
+    return f"{what} at submit, needed up to {size(one['needed_bytes'])}"
 
 
 def _growth(growth: Mapping[str, Any]) -> str:

@@ -55,11 +55,13 @@ class AdviceSignal(BaseModel):
 
 
 class AdviceRefusal(BaseModel):
-    """Jobs of a shape that failed because no GPU has the memory."""
+    """Jobs of a shape that no GPU has the memory for."""
 
-    shape: str
+    shape: str = Field(description="Empty: of shapes that were too many to be kept apart")
     code: str = Field(description="`unschedulable` or `out_of_memory`")
     jobs: int
+    at_submit: bool = Field(description="Refused at their submit, so that there are no such jobs; else they failed")
+    needed_bytes: int | None = Field(description="What those refused at submit needed at most; else null")
 
 
 class AdvicePayback(BaseModel):
@@ -134,7 +136,8 @@ class AdviceReport(BaseModel):
     signals: list[AdviceSignal]
     gpus: list[AdviceGpu]
     refused: list[AdviceRefusal] = Field(
-        description="Jobs that failed for want of memory; one that is refused at its submit leaves no record"
+        description="Demand above what the GPUs can hold. Refused submits are counted by the hour: those of the first "
+        "hour may have come before `since`"
     )
     payback: AdvicePayback | None = Field(description="Null where no price of a card was asked about")
     remedies: list[AdviceRemedy] = Field(description="The greatest gain first")

@@ -566,6 +566,20 @@ alert_turn = Table(
     CheckConstraint("only_row = 1", name="only_row"),
 )
 
+# Submits that were refused because no GPU could ever hold the job (`scheduler.store.demand`); `at` begins an hour.
+refused_submits = Table(
+    "refused_submits",
+    metadata,
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", String, primary_key=True),
+    Column("shape", String, primary_key=True),
+    Column("submits", BigInteger, nullable=False),
+    Column("needed_bytes", BigInteger, nullable=False),
+    CheckConstraint("at % 3600 = 0", name="at"),
+    CheckConstraint("submits > 0", name="counted"),
+    sqlite_with_rowid=False,
+)
+
 # The whole queue's switches: one row, or none while all are as they were at first.
 queue_state = Table(
     "queue_state",

@@ -23,7 +23,7 @@ def test_the_sentence_and_what_it_rests_on(reelq, api):
     assert shown["growth"] == "high, +24 % a month, measured"
     assert shown["gpus"].endswith("compute_bound, memory 92%, utilisation 95%, at work 98%")
     assert shown["steps"] == "Do attempts often run out of memory? no (1%, limit 2%)"
-    assert shown["refused"] == "1536x1536x64: 3 jobs, unschedulable"
+    assert shown["refused"] == "1536x1536x64: 3 jobs, unschedulable at submit, needed up to 61.0 GiB"
     assert "leaner_plan: peak 22.1 GiB to 15.3 GiB, a video 1m 18s to 1m 25s, for 90% of the attempts" in done.stdout
     cards = shown["cards"]
     assert cards.startswith("the last 2000 arrivals on the fleet as it is: up to 46 videos an hour, wait 1m 35s, 95%")

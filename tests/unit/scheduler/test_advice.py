@@ -165,7 +165,11 @@ def test_each_question_has_its_answer_and_its_number() -> None:
 
 
 def test_the_signals_for_an_upgrade() -> None:
-    refused = [Refused("1536x1536x64", "unschedulable", 3), Refused("1024x1024x32", "out_of_memory", 1)]
+    refused = [
+        Refused("1536x1536x64", "unschedulable", 2, at_submit=True, needed_bytes=60 * 2**30),
+        Refused("", "unschedulable", 1, at_submit=True, needed_bytes=80 * 2**30),
+        Refused("1024x1024x32", "out_of_memory", 1),
+    ]
     found = advised(
         gpu(hot_share=0.31), refused=refused, on_leanest=950, payback=Payback(card_price=600.0, saved_month=100.0)
     )
@@ -176,7 +180,7 @@ def test_the_signals_for_an_upgrade() -> None:
         "utilization": True,
     }
     reasons = {one.name: one.reason for one in found.signals}
-    assert reasons["demand"] == "4 jobs failed for want of memory: 1024x1024x32, 1536x1536x64"
+    assert reasons["demand"] == "4 jobs were refused or failed for want of memory: 1024x1024x32, 1536x1536x64, others"
     assert "6.0 months" in reasons["payback"]
     found = advised(gpu(hot_share=0.30), payback=Payback(600.0, None))
     assert not any(one.active for one in found.signals)
