@@ -37,7 +37,7 @@ define install
 	@$(PIP) install -c constraints.txt -e '.[$(2)]'
 endef
 
-.PHONY: help demo serve test fuzz chaos bench-queue bench-http bench-gpu lint format constraints clean
+.PHONY: help demo serve test fuzz chaos bench-queue bench-http bench-pages bench-gpu lint format constraints clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,9 @@ bench-queue: $(VENV)/.dev ## measure the queue beside other queues, into benchma
 
 bench-http: $(VENV)/.dev ## measure the front end beside a bare one and a peer, into benchmarks/results (BENCH_ARGS="--quick")
 	@$(BIN)/python -m benchmarks.http $(BENCH_ARGS)
+
+bench-pages: $(VENV)/.dev ## measure the pages on a large installation, into benchmarks/results (BENCH_ARGS="--quick")
+	@$(BIN)/python -m benchmarks.pages $(BENCH_ARGS)
 
 bench-gpu: $(VENV)/.dev ## measure the GPU worker beside the stock pipeline, into benchmarks/results (BENCH_ARGS="--quick")
 	@$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)

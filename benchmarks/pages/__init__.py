@@ -1,0 +1,1 @@
+"""How fast the pages are where much has happened."""
