@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 
 from scheduler.keys import Key, Keys
 from scheduler.store import schema as s
@@ -15,6 +15,7 @@ from scheduler.store.database import Database
 from scheduler.store.script import Statement
 
 SESSION_SECONDS = 7 * 86_400.0
+MOST = 64  # sessions of a key; whoever begins more ends the oldest
 _TOKEN_BYTES = 32  # random, so that a plain hash is enough
 _TOKEN = re.compile(r"rs_[A-Za-z0-9_-]{43}")
 
@@ -34,10 +35,10 @@ class Sessions:
         token = f"rs_{secrets.token_urlsafe(_TOKEN_BYTES)}"
         with self._database.write() as conn:
             now = self._database.now(conn)
-            conn.execute(delete(s.sessions).where(s.sessions.c.expires_at <= now))
-            conn.execute(
-                insert(s.sessions).values(sha256=_sha256(token), key_id=key.id, expires_at=now + SESSION_SECONDS)
-            )
+            conn.execute(delete(_row).where(_row.c.expires_at <= now))
+            kept = select(_row.c.sha256).where(_row.c.key_id == key.id).order_by(_row.c.expires_at.desc())
+            conn.execute(delete(_row).where(_row.c.key_id == key.id, _row.c.sha256.not_in(kept.limit(MOST - 1))))
+            conn.execute(insert(_row).values(sha256=_sha256(token), key_id=key.id, expires_at=now + SESSION_SECONDS))
         return token
 
     def key(self, token: str) -> Key | None:
@@ -50,9 +51,10 @@ class Sessions:
     def end(self, token: str) -> None:
         """End a session; one that is over stays so."""
         with self._database.write() as conn:
-            conn.execute(delete(s.sessions).where(s.sessions.c.sha256 == _sha256(token)))
+            conn.execute(delete(_row).where(_row.c.sha256 == _sha256(token)))
 
 
+_row = s.sessions
 _OPEN = Statement("SELECT key_id FROM sessions WHERE sha256 = :sha256 AND expires_at > {now}")
 
 

@@ -465,6 +465,7 @@ sessions = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_sessions_expiring", sessions.c.expires_at)
+Index("ix_sessions_key", sessions.c.key_id, sessions.c.expires_at)
 
 # Rate limits: the theoretical arrival time of each bucket's next request (GCRA), which all front ends move on.
 rate_buckets = Table(

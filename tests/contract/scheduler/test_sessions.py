@@ -62,6 +62,19 @@ def test_it_ends_by_itself_and_leaves_no_row(scheduler: Scheduler, secret: str, 
     assert len(snapshot(scheduler)["sessions"]) == 1
 
 
+def test_a_key_has_so_many_and_the_oldest_goes(
+    scheduler: Scheduler, secret: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.sessions.MOST", 2)
+    _, other = scheduler.keys.create("tablet", scopes=[Scope.READ], actor="me")
+    elsewhere, *tokens = begun(scheduler, other), begun(scheduler, secret)
+    for _ in range(2):
+        clock.advance(1)
+        tokens.append(begun(scheduler, secret))
+    assert [scheduler.sessions.key(token) is not None for token in tokens] == [False, True, True]
+    assert scheduler.sessions.key(elsewhere) is not None
+
+
 def test_it_ends_when_it_is_ended(scheduler: Scheduler, secret: str) -> None:
     mine, other = begun(scheduler, secret), begun(scheduler, secret)
     scheduler.sessions.end(mine)

@@ -19,3 +19,4 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_sessions_expiring", "sessions", ["expires_at"])
+    op.create_index("ix_sessions_key", "sessions", ["key_id", "expires_at"])
