@@ -151,8 +151,9 @@ def of_disks(disks: Iterable[Disk]) -> Iterator[Metric]:
     )
 
 
-def of_gpus(gpus: Sequence[Gpu], now: float) -> Iterator[Metric]:
+def of_gpus(tally: Tally, gpus: Sequence[Gpu]) -> Iterator[Metric]:
     """Yield how each GPU is. What was seen of one that is offline now, or cannot be read, is left out."""
+    now = tally.at
     labelled = [((gpu.info.id, gpu.info.host), gpu) for gpu in gpus]
     yield gauge(
         "reelq_gpu_info",
@@ -165,6 +166,12 @@ def of_gpus(gpus: Sequence[Gpu], now: float) -> Iterator[Metric]:
         "1 for the state that the GPU is in, 0 for the others.",
         [*_GPU, "state"],
         (((*labels, state.value), gpu.state is state) for labels, gpu in labelled for state in GpuState),
+    )
+    yield gauge(
+        "reelq_gpu_last_hour_worn_workers",
+        "Workers of the GPU that gave way to new ones in the last hour, because of a leak or a failure on the GPU.",
+        _GPU,
+        ((labels, tally.worn.get(gpu.info.id, 0)) for labels, gpu in labelled),
     )
     for name, text, look in _OF_A_GPU:
         found = ((labels, look(gpu, now)) for labels, gpu in labelled)

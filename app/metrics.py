@@ -73,7 +73,7 @@ class Metrics(Collector):
             *figures.of_queue(tally, self._scheduler.control.state()),
             *figures.of_waits(tally),
             *figures.of_attempts(tally),
-            *figures.of_gpus(self._scheduler.fleet.gpus(), tally.at),
+            *figures.of_gpus(tally, self._scheduler.fleet.gpus()),
         ]
 
     def _of_disks(self) -> list[Metric]:

@@ -1,13 +1,14 @@
 """What attempts and jobs add up to, for metrics: counted by the database, so that all who ask are told the same."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, case, func, select
 
 from scheduler.states import JobStatus, Outcome
+from scheduler.store import alerts, waits
 from scheduler.store import schema as s
-from scheduler.store import waits
 from scheduler.store.database import Database
 from scheduler.store.waits import Recent
 
@@ -69,6 +70,7 @@ class Tally:
     jobs: Mapping[JobStatus, int]
     runs: Mapping[Run, RunTally]
     recent: Mapping[str, Recent]  # by model
+    worn: Mapping[str, int]  # workers that gave way to new ones in the last hour, by GPU
 
 
 class Tallies:
@@ -92,6 +94,9 @@ class Tallies:
                 jobs={status: jobs.get(status, 0) for status in JobStatus},
                 runs=self._runs(conn, now),
                 recent=waits.recent(conn, now - _RECENT_SECONDS),
+                worn=Counter(
+                    row.subject for row in alerts.worn(conn, list(conn.scalars(_GPUS)), now - _RECENT_SECONDS)
+                ),
             )
 
     def _runs(self, conn: Connection, now: float) -> dict[Run, RunTally]:
@@ -137,4 +142,5 @@ class Tallies:
         return found
 
 
+_GPUS = select(s.gpus.c.id)
 _JOBS = select(s.job_states.c.status, func.count().label("jobs")).group_by(s.job_states.c.status)

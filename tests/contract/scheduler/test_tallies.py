@@ -155,3 +155,15 @@ def test_a_job_that_ran_twice_has_waited_for_its_first_start(
         Outcome.RETRIED: 1,
         Outcome.SUCCEEDED: 1,
     }
+
+
+def test_workers_that_gave_way_are_counted_for_an_hour(scheduler: Scheduler, gpu: RegisteredGpu, clock: Clock) -> None:
+    register_gpu(scheduler, "GPU-1")
+    for _ in range(2):
+        scheduler.fleet.worker_worn(gpu.workers[0], "GPU-0", "700 MiB more than at first stay behind")
+        clock.advance(1800)
+    assert take(scheduler).worn == {"GPU-0": 2}
+    clock.advance(1)
+    assert take(scheduler).worn == {"GPU-0": 1}
+    clock.advance(3600)
+    assert take(scheduler).worn == {}

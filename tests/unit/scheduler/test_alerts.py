@@ -167,6 +167,7 @@ def test_thresholds_are_those_that_are_given():
         (Rule.JOB_OVERRUN, "ReelqJobOverrun", ["overrun"]),
         (Rule.WAITING_LONG, "ReelqWaitingLong", ["waiting"]),
         (Rule.OUT_OF_MEMORY, "ReelqOutOfMemory", ["out_of_memory"]),
+        (Rule.WORKER_WORN, "ReelqWorkerWorn", ["worn"]),
         (Rule.GPU_STARVED, "ReelqGpuStarved", ["utilization", "full"]),
         (Rule.DISK_LOW, "ReelqDiskLow", ["disk"]),
         (Rule.GPU_LOST, "ReelqGpuLost", []),
@@ -175,8 +176,8 @@ def test_thresholds_are_those_that_are_given():
 def test_the_numbers_are_those_that_prometheus_has(rule, alert, names):
     (there,) = [one for group in PROMETHEUS["groups"] for one in group["rules"] if one["alert"] == alert]
     assert there["labels"]["severity"] == rule.severity
-    assert rule.for_seconds == int(there["for"].removesuffix("m")) * 60
-    limits = [float(number) for number in re.findall(r"[<>] ([0-9.]+)", there["expr"])]
+    assert rule.for_seconds == int(there.get("for", "0m").removesuffix("m")) * 60
+    limits = [float(number) for number in re.findall(r"[<>]=? ([0-9.]+)", there["expr"])]
     of_ours = [getattr(DEFAULTS, name) for name in names]
     assert [limit for limit in limits if limit > 0] == of_ours
 
