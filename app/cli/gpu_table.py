@@ -34,7 +34,7 @@ def _block(gpu: Mapping[str, Any]) -> "list[Text]":
     state.append(f": {clean(gpu['reason'])}" if gpu["reason"] else "")
     lines = [f"plans   {', '.join(gpu['plans'])}"] if gpu.get("plans") else []
     lines += _drain(gpu["drain"]) if gpu.get("drain") else []
-    lines += [_memory(gpu), _load(gpu)]
+    lines += [_memory(gpu), *_others(gpu["memory"]), _load(gpu)]
     lines += [_worker(worker) for worker in gpu["workers"]] or ["worker  none"]
     lines += [_lease(lease) for lease in gpu["leases"]]
     lines += _reservation(gpu["reservation"]) if gpu.get("reservation") else []
@@ -89,6 +89,12 @@ def _memory(gpu: Mapping[str, Any]) -> str:
     )
 
 
+def _others(memory: Mapping[str, Any]) -> list[str]:
+    """What of the memory in use is not ours, on a line of its own: the one before is as long as a narrow terminal."""
+    foreign = memory.get("foreign_bytes")  # unknown to front ends older than this command
+    return [f"others  {size(foreign)} of what is used"] if foreign else []
+
+
 def bar(used: int | None, reserved: int, total: int) -> str:
     """Return a bar of memory: `█` used, `▒` reserved beyond that, `░` free; `?` where the use is not known."""
     if used is None or total <= 0:
@@ -101,7 +107,8 @@ def bar(used: int | None, reserved: int, total: int) -> str:
 def _load(gpu: Mapping[str, Any]) -> str:
     utilization = optional(gpu["utilization_percent"], lambda value: f"{value:.0f}%")
     temperature = optional(gpu["temperature_celsius"], lambda value: f"{value:.0f} °C")
-    return f"load    {utilization}, {temperature}"
+    power = optional(gpu.get("power_watts"), lambda value: f", {value:.0f} W", "")
+    return f"load    {utilization}, {temperature}{power}"
 
 
 def _worker(worker: Mapping[str, Any]) -> str:

@@ -176,6 +176,16 @@ def test_a_drain_says_what_is_to_come(at_80):
     assert "  drain   checkpoint" in at_80(show_gpus, [gpu | {"drain": plain}])
 
 
+def test_power_and_what_others_hold_are_shown_where_they_are_known(at_80):
+    memory = make_gpu()["memory"] | {"foreign_bytes": 3 * 2**30}
+    lines = at_80(show_gpus, [make_gpu(memory=memory, power_watts=431.6)])
+    assert "  others  3.0 GiB of what is used" in lines
+    assert "  load    97%, 61 °C, 432 W" in lines
+    for unknown in (None, 0):
+        lines = at_80(show_gpus, [make_gpu(memory=memory | {"foreign_bytes": unknown}, power_watts=None)])
+        assert not any("others" in line or line.endswith("W") for line in lines)
+
+
 def test_a_reserved_gpu_says_for_whom(at_80):
     reservation = {"job_id": JOB_ID, "reserved_bytes": 8 * 2**30, "start_at": "2026-01-01T00:00:00.000000Z"}
     assert at_80(show_gpus, [make_gpu(reservation=reservation)])[-1] == f"  kept    for {JOB_ID}, 8.0 GiB, now"
