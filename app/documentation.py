@@ -1,4 +1,4 @@
-"""What is added to the document that FastAPI makes: errors by their codes, examples, headers, keys and links."""
+"""What is added to the document that FastAPI makes: errors by code, examples, headers, keys, links and webhooks."""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -8,6 +8,7 @@ from app import examples, refusals
 from app.door import PUBLIC
 from app.openapi import problem_answer
 from app.problems import PROBLEM_JSON
+from app.receivers import webhooks
 from app.schemas import Problem
 
 _JSON = "application/json"
@@ -128,6 +129,7 @@ def complete(made: dict[str, Any], *, longest_wait_seconds: float) -> None:
     components["headers"] = dict(_HEADERS)
     components["securitySchemes"] = {"key": _KEY}
     made["security"] = [{"key": []}]
+    made["webhooks"] = webhooks(schemas)
     for path, method, operation in _operations(made):
         _complete(operation, is_public=path in PUBLIC, changes=method not in _SAFE_METHODS)
         for parameter in operation.get("parameters", ()):

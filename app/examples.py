@@ -630,6 +630,13 @@ _ALERT = api.Alert(
     fired_at="2030-01-31T18:29:00.500000Z",
     resolved_at=None,
 )
+_ALERT_PAYLOAD = api.AlertPayload(type="alert.firing", timestamp=_ALERT.fired_at, data=_ALERT)
+
+
+def _plain(one: object) -> Any:
+    return one.model_dump(mode="json") if isinstance(one, BaseModel) else one
+
+
 # By the name of their schema.
 _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "Job": {
@@ -691,6 +698,8 @@ _BODIES: Mapping[tuple[str, str], Examples] = {
     ("pause_queue", "application/json"): {"maintenance": {"reason": "maintenance"}},
     ("patch_job", "application/json"): {"sooner": {"priority": 10}},
     ("preempt_job", "application/json"): {"with its reason": {"reason": "a demo needs the GPU"}},
+    ("receive_job_event", "application/json"): {"a video is there": _plain(_PAYLOAD)},
+    ("receive_alert", "application/json"): {"a full GPU": _plain(_ALERT_PAYLOAD)},
     ("hold_model", "application/json"): {"with its reason": {"reason": "its videos are black"}},
 }  # fmt: skip
 _PARAMETERS: Mapping[str, Any] = {
@@ -743,7 +752,3 @@ def of_parameter(operation: str, name: str) -> Any:
     if name == "after":
         return 1023 if operation == "list_events" else JOB_ID
     return _PARAMETERS.get(name)
-
-
-def _plain(one: object) -> Any:
-    return one.model_dump(mode="json") if isinstance(one, BaseModel) else one

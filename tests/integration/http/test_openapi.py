@@ -1,13 +1,23 @@
 """The documentation is complete, and true of itself; that the service keeps to it, test_fuzz.py shows."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import pytest
 
+from app.alarms import view
 from app.door import PUBLIC
 from app.refusals import RAISED, REFUSALS
+from app.schemas import AlertPayload
+from app.signing import signed_headers
+from app.webhooks import payload
+from scheduler.alarm import Alert
+from scheduler.alerts import Rule
+from scheduler.records import JobError
+from scheduler.states import JobStatus
+from scheduler.webhooks import Told
 from tests.support.http import Site
 
 PROBLEM = "application/problem+json"
@@ -133,3 +143,24 @@ async def test_references_lead_somewhere(site: Site) -> None:
     document = (await site.client.get("/openapi.json")).json()
     names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert names <= set(document["components"]["schemas"])
+
+
+async def test_webhooks_are_documented_with_what_is_really_sent(document: dict[str, Any]) -> None:
+    failed = Told("job.failed", 1.0, "job_1", JobStatus.FAILED, "m", {"shot": "12"}, JobError("x", "y"), False, False)
+    done = Told("job.succeeded", 1.0, "job_1", JobStatus.SUCCEEDED, "m", {}, None, has_video=True, has_preview=True)
+    alert = Alert("alert_1", Rule.DISK_LOW, "h/blobs", "it is low", 1.0, 2.0, since=1.0, fired_at=2.0, resolved_at=3.0)
+    sent = {
+        "job": [payload("https://videos.example", done), payload(None, done), payload(None, failed)],
+        "alert": [AlertPayload(type="alert.resolved", timestamp="t", data=view(alert)).model_dump_json()],
+    }
+    assert document["webhooks"].keys() == sent.keys()
+    for name, bodies in sent.items():
+        operation = document["webhooks"][name]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        whole = jsonschema.Draft202012Validator({**content["schema"], "components": document["components"]})
+        for one in [*(example["value"] for example in content["examples"].values()), *map(json.loads, bodies)]:
+            assert not list(whole.iter_errors(one)), (name, one)
+        assert list(whole.iter_errors({"type": "job.unknown"}))
+        headers = {parameter["name"] for parameter in operation["parameters"]}
+        assert headers == set(signed_headers(["whsec_YWFh"], "msg_1", 1, b"{}"))
+        assert operation["operationId"] not in operations(document)
