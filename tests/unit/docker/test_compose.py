@@ -1,11 +1,14 @@
 """compose.yaml: valid, closed to the outside, and keeping what must survive on volumes."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.unit.docker.parsing import ROOT, environment, image_instructions, parse_stages
 
@@ -48,6 +51,8 @@ def test_builds_from_this_checkout(compose):
 def test_only_loopback_is_published(compose):
     published = {name: service.get("ports", []) for name, service in compose["services"].items()}
     assert published.pop("frontend") == ["127.0.0.1:${PUBLISHED_PORT:-8000}:8000"]
+    assert published.pop("prometheus") == ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"]
+    assert published.pop("grafana") == ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"]
     assert not any(published.values())
     assert environment(image_of("frontend"))["REELQ_PORT"] == "8000"
     assert compose["services"]["database"]["networks"] == ["database"]
@@ -57,7 +62,7 @@ def test_only_loopback_is_published(compose):
 def test_no_password_is_written_down(compose):
     seen = 0
     for service in compose["services"].values():
-        for name, value in service["environment"].items():
+        for name, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN|_KEY", name):
                 assert REQUIRED.fullmatch(value), name
                 seen += 1
@@ -80,7 +85,7 @@ def test_services_cannot_gain_rights(compose):
         assert service["read_only"] is True, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert any(mount.split(":")[0] == "/tmp" for mount in service["tmpfs"]), name
-    for name in ("frontend", "worker"):
+    for name in ("frontend", "worker", "prometheus", "grafana"):
         assert compose["services"][name]["cap_drop"] == ["ALL"]
 
 
@@ -131,3 +136,52 @@ def test_worker_gets_the_gpus_and_time_to_checkpoint(compose):
     (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert worker["stop_grace_period"] == "2m"
+
+
+def configured(compose, name):
+    """Return {path in the container: file of the checkout} of a service's configuration."""
+    sources = {source: COMPOSE.parent / config["file"] for source, config in compose["configs"].items()}
+    return {one["target"]: sources[one["source"]] for one in compose["services"][name]["configs"]}
+
+
+def test_only_who_asks_for_monitoring_gets_it(compose):
+    profiles = {name: service.get("profiles") for name, service in compose["services"].items()}
+    assert {name for name, listed in profiles.items() if listed} == {"prometheus", "grafana"}
+    assert profiles["prometheus"] == profiles["grafana"] == ["monitoring"]
+    for name in ("prometheus", "grafana"):
+        assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", compose["services"][name]["image"])
+        assert compose["services"][name]["networks"] == ["default"]  # not the database's
+
+
+def test_every_configuration_is_a_file_that_is_there_and_used(compose):
+    files = [*configured(compose, "prometheus").values(), *configured(compose, "grafana").values()]
+    assert all(file.is_file() for file in files)
+    assert len(files) == len(compose["configs"])
+
+
+def test_prometheus_finds_its_rules_and_everything_that_tells(compose):
+    service, found = compose["services"]["prometheus"], configured(compose, "prometheus")
+    options = dict(option.removeprefix("--").split("=") for option in service["command"])
+    config = yaml.safe_load(found[options["config.file"]].read_text())
+    folder = Path(options["config.file"]).parent
+    assert all(str(folder / rules) in found for rules in config["rule_files"])
+    assert options["storage.tsdb.path"] in mounts(service)
+    targets = {target for job in config["scrape_configs"] for one in job["static_configs"] for target in one["targets"]}
+    worker = compose["services"]["worker"]["environment"]
+    port = environment(image_of("frontend"))["REELQ_PORT"]
+    assert targets == {f"frontend:{port}", f"worker:{worker['REELQ_METRICS_PORT']}"}
+    assert worker["REELQ_METRICS_HOST"] == "0.0.0.0"  # noqa: S104  in its container
+
+
+def test_grafana_finds_prometheus_and_the_dashboard_and_lets_nobody_in_who_could_change_them(compose):
+    service, found = compose["services"]["grafana"], configured(compose, "grafana")
+    provisioning = Path("/etc/grafana/provisioning")
+    (source,) = yaml.safe_load(found[str(provisioning / "datasources" / "reelq.yaml")].read_text())["datasources"]
+    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
+    (provider,) = yaml.safe_load(found[str(provisioning / "dashboards" / "reelq.yaml")].read_text())["providers"]
+    settings = service["environment"]
+    home = settings["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert str(Path(home).parent) == provider["options"]["path"]
+    assert json.loads(found[home].read_text())["uid"] == "reelq"
+    assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == settings["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
