@@ -13,7 +13,7 @@ from app import images, problems
 from app.alarms import alarm
 from app.background import Chore, maintaining
 from app.context import Context
-from app.dashboard import assets, overview, signing_in
+from app.dashboard import assets, overview, signing_in, submit
 from app.door import Door
 from app.gate import Gate
 from app.intake import Intake
@@ -102,6 +102,7 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         health,
         metrics,
         overview,
+        submit,
         signing_in,
         assets,
     )

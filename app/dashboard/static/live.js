@@ -66,6 +66,7 @@ function period() {
 }
 
 function tell(name, words) {
+  if (!state) return; // a page that is asked for anew only on demand
   if (name === "live") state.dataset.at = new Date().toLocaleTimeString();
   if (state.dataset.state === name && state.textContent === words) return;
   state.dataset.state = name;
