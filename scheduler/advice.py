@@ -23,10 +23,10 @@ HOT_SHARE = 0.30  # of the time with a utilisation above 80 %
 OFTEN_OUT_OF_MEMORY = 0.02  # of the attempts
 MOSTLY_LEANEST = 0.90  # of the attempts
 GOOD_PAYBACK_MONTHS = 12.0
-_LEAST_DAYS = 3  # that a trend is drawn through
+LEAST_TREND_DAYS = 3  # that a trend is drawn through
 _MONTH_DAYS = 30.0
-_SURE = (7.0, 200)  # days watched, and attempts, from which the advice is sure
-_FAIRLY_SURE = (2.0, 30)
+SURE = (7.0, 200)  # days watched, and attempts, from which the advice is sure
+FAIRLY_SURE = (2.0, 30)
 
 
 class Verdict(StrEnum):
@@ -235,7 +235,7 @@ def trend(daily: Sequence[float]) -> Growth:
     """Return the growth that a straight line through the work of some days has, the oldest first, by least squares."""
     count = len(daily)
     mean = sum(daily) / count if count else 0.0
-    if count < _LEAST_DAYS or mean <= 0:
+    if count < LEAST_TREND_DAYS or mean <= 0:
         return Growth(None, days=count)
     middle = (count - 1) / 2
     spread = sum((day - middle) ** 2 for day in range(count))
@@ -396,7 +396,7 @@ def _sureness(evidence: Evidence) -> tuple[Sureness, str]:
         return Sureness.LOW, "no GPU's memory or utilisation was sampled in this time"
     if evidence.growth.high is None:
         return Sureness.LOW, f"{rests}, too few days for a trend"
-    for sureness, (least_days, least_attempts) in ((Sureness.HIGH, _SURE), (Sureness.MEDIUM, _FAIRLY_SURE)):
+    for sureness, (least_days, least_attempts) in ((Sureness.HIGH, SURE), (Sureness.MEDIUM, FAIRLY_SURE)):
         # A GPU is away now and then: nine tenths of the time are as good as all of it.
         if days >= 0.9 * least_days and attempts >= least_attempts:
             return sureness, rests
