@@ -13,9 +13,7 @@ from app import images, problems
 from app.alarms import alarm
 from app.background import Chore, maintaining
 from app.context import Context
-from app.dashboard import advice as advice_page
-from app.dashboard import assets, overview, signing_in, submit
-from app.dashboard import costs as costs_page
+from app.dashboard.views import MODULES as PAGES
 from app.door import Door
 from app.gate import Gate
 from app.intake import Intake
@@ -103,12 +101,7 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         events,
         health,
         metrics,
-        overview,
-        submit,
-        advice_page,
-        costs_page,
-        signing_in,
-        assets,
+        *PAGES,
     )
     for module in modules:
         app.include_router(module.router)

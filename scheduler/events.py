@@ -67,6 +67,13 @@ class Events:
                 self._check_kept(conn, after)
         return found
 
+    def latest(self, subject: str, limit: int) -> list[Event]:
+        """Return the newest `limit` events of `subject`, the newest first."""
+        self.number()
+        query = select(s.events).where(_log.subject == subject, _log.position > 0)
+        with self._database.read() as conn:
+            return [_event(row) for row in conn.execute(query.order_by(_log.position.desc()).limit(limit))]
+
     def last(self) -> int:
         """Return the position of the newest event, 0 when there never was one."""
         self.number()

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from app import bills
 from app.access import Caller
 from app.context import Context, Shared
-from app.dashboard import charts, windows
+from app.dashboard import charts, periods
 from app.dashboard.charts import Bar
 from app.dashboard.rendering import render
 from scheduler.bills import Bill
@@ -58,7 +58,7 @@ def get_costs(
     request: Request, context: Shared, caller: Caller, window: str = "30d", since: str = "", until: str = ""
 ) -> Response:
     """Return the bill of a window."""
-    chosen = windows.choose(window, since, until, time.time())
+    chosen = periods.choose(window, since, until, time.time())
     bill = context.scheduler.spending.bill(context.settings.prices, chosen.since, chosen.until)
     report = bills.report(bill)
     by_day = _by_day(context, bill)
@@ -69,7 +69,7 @@ def get_costs(
         title="Costs",
         refresh_seconds=_REFRESH_SECONDS,
         window=chosen,
-        choices=windows.CHOICES,
+        choices=periods.CHOICES,
         report=report,
         total=report.total,
         jobs=report.jobs,

@@ -1,61 +1,39 @@
-"""The time that a report is of, as its reader chooses it: whole days, which are UTC's."""
+"""The spans of time that a reader may look at."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
 
-CHOICES: Mapping[str, str] = {
-    "today": "Today",
-    "7d": "7 days",
-    "30d": "30 days",
-    "month": "This month",
-    "custom": "From … to …",
-}
-_DAYS = {"today": 1, "7d": 7, "30d": 30}
+from scheduler.errors import InvalidParameter
+
+_LEAST_REFRESH_SECONDS, _MOST_REFRESH_SECONDS = 2.0, 60.0
+_SEEN = 1200  # nobody sees a curve move by less than such a part of it
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was chosen: from the beginning of the day `first` to the end of `last`. `problem` is why it is not as asked.
+    """A span of time by its name in a URL, how people call it, and how long it is."""
 
-    `since` and `until` are seconds since 1970; None: until now.
-    """
-
-    choice: str
-    first: date
-    last: date
-    until: float | None = None
-    problem: str | None = None
+    name: str
+    words: str
+    seconds: float
 
     @property
-    def since(self) -> float:
-        """When it begins."""
-        return _midnight(self.first)
+    def refresh_seconds(self) -> float:
+        """How long a chart of it is good for."""
+        return min(_MOST_REFRESH_SECONDS, max(_LEAST_REFRESH_SECONDS, self.seconds / _SEEN))
 
 
-def choose(choice: str, first: str, last: str, now: float, usual: str = "30d") -> Window:
-    """Return the window of a choice; `first` and `last` are the days, `YYYY-MM-DD`, of the choice `custom`.
-
-    What cannot be understood is `usual`, one of today, 7d, 30d and month, with the problem.
-    """
-    today = datetime.fromtimestamp(now, UTC).date()
-    if choice == "month":
-        return Window(choice, today.replace(day=1), today)
-    if choice in _DAYS:
-        return Window(choice, today - timedelta(days=_DAYS[choice] - 1), today)
-    problem = f"There is no window {choice[:40]!r}."
-    if choice == "custom":
-        try:
-            days = date.fromisoformat(first), date.fromisoformat(last)
-        except ValueError:
-            problem = "The first and the last day must be given, such as 2030-01-31."
-        else:
-            if days[0] <= days[1] < date.max:
-                return Window(choice, *days, until=_midnight(days[1] + timedelta(days=1)))
-            problem = "The first day must not be after the last."
-    instead = choose(usual, "", "", now)
-    return Window(instead.choice, instead.first, instead.last, problem=f"{problem} Shown: {CHOICES[instead.choice]}.")
+WINDOWS = (
+    Window("1h", "1 hour", 3600.0),
+    Window("6h", "6 hours", 21_600.0),
+    Window("24h", "24 hours", 86_400.0),
+    Window("7d", "7 days", 604_800.0),
+    Window("30d", "30 days", 2_592_000.0),
+)
 
 
-def _midnight(day: date) -> float:
-    return datetime.combine(day, time.min, UTC).timestamp()
+def window(name: str) -> Window:
+    """Return the window of that name; raises `InvalidParameter`, which names them all."""
+    for one in WINDOWS:
+        if one.name == name:
+            return one
+    raise InvalidParameter("window", f"must be one of {', '.join(one.name for one in WINDOWS)}, not {name[:40]!r}")

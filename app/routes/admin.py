@@ -33,7 +33,7 @@ def list_gpus(context: Shared) -> api.Page[api.Gpu]:
 @router.get("/gpus/{gpu_id}", summary="Look at a GPU", responses=problems(404, 503))
 def get_gpu(gpu_id: str, context: Shared) -> api.Gpu:
     """Return one GPU."""
-    return views.gpu(context.scheduler.fleet.gpu(_known(gpu_id)))
+    return views.gpu(context.scheduler.fleet.gpu(known_gpu(gpu_id)))
 
 
 @router.get(
@@ -49,7 +49,7 @@ def list_samples(
 
     Samples are kept in steps of 5 seconds for an hour, of a minute for a week, and of an hour for a year.
     """
-    gpu_id = _known(gpu)
+    gpu_id = known_gpu(gpu)
     end = None if until is None else parse_time("until", until)
     begin = None if since is None else parse_time("since", since)
     found = context.scheduler.samples.series(gpu_id, begin, end)
@@ -112,10 +112,11 @@ def _resume(context: Context, actor: str, gpu_ids: Sequence[str]) -> list[api.Gp
 
 
 def _all_known(gpu_ids: Sequence[str]) -> list[str]:
-    return [_known(gpu_id) for gpu_id in dict.fromkeys(gpu_ids)]
+    return [known_gpu(gpu_id) for gpu_id in dict.fromkeys(gpu_ids)]
 
 
-def _known(gpu_id: str) -> str:
+def known_gpu(gpu_id: str) -> str:
+    """Return the id of a GPU if it can be one; raises `NotFound`."""
     if not _GPU_ID.fullmatch(gpu_id):
         raise NotFound(f"no GPU {gpu_id[:80]!r}")
     return gpu_id

@@ -1,0 +1,103 @@
+"""GPUs: what each holds, does and did, and what an operator lets it do."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.access import Caller
+from app.context import Context, Shared
+from app.dashboard import charts, history, windows
+from app.dashboard.memory import Segment, segments
+from app.dashboard.rendering import render
+from app.routes.admin import known_gpu
+from scheduler.errors import NotFound
+from scheduler.records import Gpu
+
+_REFRESH_SECONDS = 2.0
+_HOUR = 3600.0
+_SPARK_POINTS = 60
+_MOST_CARDS = 12  # more GPUs than that are a list, unless the reader wants cards
+_EVENTS = 50
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A GPU as the page draws it."""
+
+    gpu: Gpu
+    segments: list[Segment]
+    spark: history.Chart
+
+
+@router.get("/gpus")
+def get_gpus(
+    request: Request,
+    context: Shared,
+    caller: Caller,
+    shown_as: Annotated[Literal["cards", "list"] | None, Query(alias="as")] = None,
+) -> Response:
+    """Return all GPUs, and the queue's switch."""
+    scheduler, now = context.scheduler, time.time()
+    gpus = scheduler.fleet.gpus()
+    return render(
+        request,
+        caller,
+        "gpus.html",
+        title="GPUs",
+        refresh_seconds=_REFRESH_SECONDS,
+        now=now,
+        seen=[_seen(context, gpu, now) for gpu in gpus],
+        shown_as=shown_as or ("cards" if len(gpus) <= _MOST_CARDS else "list"),
+        hosts=sorted({gpu.info.host for gpu in gpus}),
+        states=_states(gpus),
+        queue=scheduler.control.state(),
+    )
+
+
+@router.get("/gpus/{gpu_id:path}")
+def get_gpu(gpu_id: str, request: Request, context: Shared, caller: Caller, window: str = "1h") -> Response:
+    """Return one GPU with its past, also one that is no longer registered."""
+    gpu_id, chosen = known_gpu(gpu_id), windows.window(window)
+    scheduler, now = context.scheduler, time.time()
+    axis = charts.TimeAxis(now - chosen.seconds, now)
+    series = scheduler.samples.series(gpu_id, axis.since, axis.until)
+    events = scheduler.events.latest(gpu_id, _EVENTS)
+    try:
+        gpu = scheduler.fleet.gpu(gpu_id)
+    except NotFound:
+        if not series.points:
+            raise
+        gpu = None
+    return render(
+        request,
+        caller,
+        "gpu.html",
+        title=gpu_id,
+        refresh_seconds=chosen.refresh_seconds,
+        gpu_id=gpu_id,
+        gpu=gpu,
+        now=now,
+        segments=segments(gpu) if gpu else [],
+        window=chosen,
+        windows=windows.WINDOWS,
+        ticks=axis.ticks(),
+        charts=history.of_gpu(series, axis, gpu.info.total_bytes if gpu else None) if series.points else [],
+        events=events,
+    )
+
+
+def _seen(context: Context, gpu: Gpu, now: float) -> Seen:
+    axis = charts.TimeAxis(now - _HOUR, now)
+    series = context.scheduler.samples.series(gpu.info.id, axis.since, axis.until, most=_SPARK_POINTS)
+    return Seen(gpu, segments(gpu), history.spark(series, axis, gpu.info.total_bytes))
+
+
+def _states(gpus: Sequence[Gpu]) -> Counter[str]:
+    """How many GPUs are in each state; those that are not heard of are `offline`."""
+    return Counter(gpu.state.value if gpu.online else "offline" for gpu in gpus)
