@@ -109,6 +109,12 @@ class Timelines:
         found = [_row(one, fleet.get(one), bars.get(one, []), curves[one]) for one in gpu_ids]
         return Timeline(window, resolution, found, attempts)
 
+    def curves(self, seconds: float, most: int) -> Mapping[str, Curve]:
+        """Return the curves of all registered GPUs over the last so many seconds, in at most `most` points, by id."""
+        with self._database.read() as conn:
+            now = self._database.now(conn)
+            return _curves(conn, [row.id for row in rows.fleet(conn)], (now - seconds, now), now, most)
+
 
 def _window(since: float | None, until: float | None, now: float) -> tuple[float, float]:
     end = now if until is None else min(until, now)
@@ -127,9 +133,11 @@ def _by_gpu(runs: Iterable[Run]) -> Mapping[str, Sequence[Run]]:
     return found
 
 
-def _curves(conn: Connection, gpu_ids: Iterable[str], window: tuple[float, float], now: float) -> Mapping[str, Curve]:
+def _curves(
+    conn: Connection, gpu_ids: Iterable[str], window: tuple[float, float], now: float, most: int = _MOST_POINTS
+) -> Mapping[str, Curve]:
     """The curves of all these GPUs, by id."""
-    part, width = samples.fitting(*window, now, most=_MOST_POINTS, most_buckets=_MOST_BUCKETS)
+    part, width = samples.fitting(*window, now, most=most, most_buckets=_MOST_BUCKETS)
     count = (part.last - part.first) // width
     gauges: dict[str, list[list[float | None]]] = {}
     for gpu_id, start, *means in rows.curves(conn, gpu_ids, part, width):

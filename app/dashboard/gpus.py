@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,11 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 from app.access import Caller
 from app.context import Context, Shared
 from app.dashboard import charts, history, windows
+from app.dashboard.details import details
 from app.dashboard.memory import Segment, segments
 from app.dashboard.rendering import render
 from app.routes.admin import known_gpu
 from scheduler.errors import NotFound
 from scheduler.records import Gpu
+from scheduler.timeline import Curve
 
 _REFRESH_SECONDS = 2.0
 _HOUR = 3600.0
@@ -32,7 +34,7 @@ class Seen:
 
     gpu: Gpu
     segments: list[Segment]
-    spark: history.Chart
+    spark: history.Chart | None
 
 
 @router.get("/gpus")
@@ -52,7 +54,7 @@ def get_gpus(
         title="GPUs",
         refresh_seconds=_REFRESH_SECONDS,
         now=now,
-        seen=[_seen(context, gpu, now) for gpu in gpus],
+        seen=_seen(context, gpus, now),
         shown_as=shown_as or ("cards" if len(gpus) <= _MOST_CARDS else "list"),
         hosts=sorted({gpu.info.host for gpu in gpus}),
         states=_states(gpus),
@@ -88,14 +90,19 @@ def get_gpu(gpu_id: str, request: Request, context: Shared, caller: Caller, wind
         windows=windows.WINDOWS,
         ticks=axis.ticks(),
         charts=history.of_gpu(series, axis, gpu.info.total_bytes if gpu else None) if series.points else [],
-        events=events,
+        events=[(event, details(event)) for event in events],
     )
 
 
-def _seen(context: Context, gpu: Gpu, now: float) -> Seen:
+def _seen(context: Context, gpus: Sequence[Gpu], now: float) -> list[Seen]:
     axis = charts.TimeAxis(now - _HOUR, now)
-    series = context.scheduler.samples.series(gpu.info.id, axis.since, axis.until, most=_SPARK_POINTS)
-    return Seen(gpu, segments(gpu), history.spark(series, axis, gpu.info.total_bytes))
+    past = context.scheduler.timeline.curves(_HOUR, _SPARK_POINTS)
+    return [Seen(gpu, segments(gpu), _spark(gpu, past, axis)) for gpu in gpus]
+
+
+def _spark(gpu: Gpu, past: Mapping[str, Curve], axis: charts.TimeAxis) -> history.Chart | None:
+    """Its last hour; None where it has registered since that was read."""
+    return history.spark(past[gpu.info.id], axis, gpu.info.total_bytes) if gpu.info.id in past else None
 
 
 def _states(gpus: Sequence[Gpu]) -> Counter[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.dashboard import charts
 from app.formats import size
 from scheduler.samples import Level, Series
+from scheduler.timeline import Curve as Means
 
 _GAP = 2.5  # so many points may lack before a curve breaks
 _GIB = 2**30
@@ -15,6 +16,8 @@ _GAUGES = (
     ("Power", "foreign", "power_watts", "W"),
     ("Temperature", "bad", "temperature_celsius", "°C"),
 )
+
+Draw = Callable[[Sequence[tuple[float, float | None]], charts.TimeAxis, float, float], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,20 @@ def of_gpu(series: Series, axis: charts.TimeAxis, total_bytes: int | None) -> li
     return made
 
 
-def spark(series: Series, axis: charts.TimeAxis, total_bytes: int) -> Chart:
+def spark(seen: Means, axis: charts.TimeAxis, total_bytes: int) -> Chart:
     """Return memory and utilisation in one small chart, each from none to all."""
-    curves = [_curve(series, axis, total_bytes, "job", "memory", "used_bytes", filled=True)]
-    words = f"memory {_words(series, 'used_bytes', size)}"
-    if any(_levels(series, "utilization_percent")):
-        curves.append(_curve(series, axis, _ALL_PERCENT, "good", "utilisation", "utilization_percent"))
-        words += f"; utilisation {_words(series, 'utilization_percent', _number('%'))}"
+    curves = [Curve("job", "memory", drawn(seen, seen.used_bytes, axis, total_bytes, charts.area), filled=True)]
+    words = f"memory {_words(seen.used_bytes, size)}"
+    if any(value is not None for value in seen.utilization_percent):
+        path = drawn(seen, seen.utilization_percent, axis, _ALL_PERCENT, charts.line)
+        curves.append(Curve("good", "utilisation", path))
+        words += f"; utilisation {_words(seen.utilization_percent, _number('%'))}"
     return Chart("Last hour", "", words, curves)
+
+
+def drawn(seen: Means, values: Sequence[float | None], axis: charts.TimeAxis, top: float, draw: Draw) -> str:
+    """Return a gauge's means as the path of a line or an area."""
+    return draw(_middles(seen.first, seen.step_seconds, values), axis, top, _GAP * seen.step_seconds)
 
 
 def _memory(series: Series, axis: charts.TimeAxis, total_bytes: int | None) -> Chart:
@@ -64,36 +73,47 @@ def _memory(series: Series, axis: charts.TimeAxis, total_bytes: int | None) -> C
         _curve(series, axis, top, "model", "promised to models and jobs", "reserved_bytes"),
         _curve(series, axis, top, "foreign", "held by others", "foreign_bytes"),
     ]
-    return Chart("Memory", size(top), _words(series, "used_bytes", size), curves)
+    return Chart("Memory", size(top), _level_words(series, "used_bytes", size), curves)
 
 
 def _gauge(series: Series, axis: charts.TimeAxis, title: str, kind: str, name: str, unit: str) -> Chart:
     top = charts.top_of([level.max for level in _levels(series, name) if level], _ALL_PERCENT)
     written = _number(unit)
     curves = [_curve(series, axis, top, kind, "mean", name)]
-    return Chart(title, written(top), _words(series, name, written), curves)
+    return Chart(title, written(top), _level_words(series, name, written), curves)
 
 
 def _curve(
     series: Series, axis: charts.TimeAxis, top: float, kind: str, words: str, name: str, *, filled: bool = False
 ) -> Curve:
     step = series.step_seconds
-    middles = [point.at + step / 2 for point in series.points]
-    means = [level.mean if level else None for level in _levels(series, name)]
+    points = [
+        (point.at + step / 2, level.mean if level else None)
+        for point, level in zip(series.points, _levels(series, name), strict=True)
+    ]
     draw = charts.area if filled else charts.line
-    return Curve(kind, words, draw(list(zip(middles, means, strict=True)), axis, top, _GAP * step), filled)
+    return Curve(kind, words, draw(points, axis, top, _GAP * step), filled)
 
 
 def _levels(series: Series, name: str) -> list[Level | None]:
     return [getattr(point, name) for point in series.points]
 
 
-def _words(series: Series, name: str, written: Callable[[float], str]) -> str:
+def _level_words(series: Series, name: str, written: Callable[[float], str]) -> str:
     known = [level for level in _levels(series, name) if level]
+    return _words([level.mean for level in known], written, max((level.max for level in known), default=0.0))
+
+
+def _words(means: Sequence[float | None], written: Callable[[float], str], peak: float | None = None) -> str:
+    known = [mean for mean in means if mean is not None]
     if not known:
         return "not measured"
-    mean = sum(level.mean for level in known) / len(known)
-    return f"now {written(known[-1].mean)}, mean {written(mean)}, peak {written(max(level.max for level in known))}"
+    highest = max(known) if peak is None else peak
+    return f"now {written(known[-1])}, mean {written(sum(known) / len(known))}, peak {written(highest)}"
+
+
+def _middles(first: float, step: float, values: Sequence[float | None]) -> list[tuple[float, float | None]]:
+    return [(first + (number + 0.5) * step, value) for number, value in enumerate(values)]
 
 
 def _number(unit: str) -> Callable[[float], str]:

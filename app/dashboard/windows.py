@@ -1,5 +1,6 @@
 """The spans of time that a reader may look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.errors import InvalidParameter
@@ -31,9 +32,9 @@ WINDOWS = (
 )
 
 
-def window(name: str) -> Window:
-    """Return the window of that name; raises `InvalidParameter`, which names them all."""
-    for one in WINDOWS:
+def window(name: str, windows: Sequence[Window] = WINDOWS, field: str = "window") -> Window:
+    """Return the one of that name; raises `InvalidParameter` for the field, which names them all."""
+    for one in windows:
         if one.name == name:
             return one
-    raise InvalidParameter("window", f"must be one of {', '.join(one.name for one in WINDOWS)}, not {name[:40]!r}")
+    raise InvalidParameter(field, f"must be one of {', '.join(one.name for one in windows)}, not {name[:40]!r}")

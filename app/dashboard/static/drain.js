@@ -35,6 +35,8 @@ function changed() {
   clearProblem(form);
   form.querySelector("[data-preview]").replaceChildren();
   form.querySelector("#drain-late").hidden = form.elements.deadline_seconds.value === "";
+  const resume = form.elements.resume_after_seconds;
+  resume.setCustomValidity(resume.value && new Date(resume.value) <= Date.now() ? "This time is over." : "");
 }
 
 /** Do something with the form's button held; what is refused is shown in the form. */
