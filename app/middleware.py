@@ -100,7 +100,10 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
     if quiet and not _debugging.isEnabledFor(logging.DEBUG):  # asked first: to write nothing takes its time too
         return
     write = log.debug if quiet else log.info
-    write("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 3))
+    named = scope.get("path_params", {})
+    job_id = named.get("job_id") or named.get("video_id")
+    about = {"job_id": job_id} if job_id else {}
+    write("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 3), **about)
 
 
 class SiteGuard:

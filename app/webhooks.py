@@ -124,6 +124,7 @@ class Sender:
                     raise
 
     def _send(self, due: Due) -> None:
+        structlog.contextvars.bind_contextvars(**({} if due.job_id is None else {"job_id": due.job_id}))
         try:
             self._try(due)
         except NoRoom as error:  # no try of the receiver's: it is due again when the lease is over

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -17,6 +18,8 @@ from scheduler.store import eventlog, reads, rows, transitions
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
+
+log = structlog.get_logger(__name__)
 
 REASON_MAX_CHARS = 500
 QUEUE = "queue"  # the subject of the queue's own events
@@ -129,7 +132,9 @@ class QueueControl:
             if job.status is not JobStatus.RUNNING:
                 raise InvalidState(f"job {job_id} is {job.status.value}: only a running job can be preempted")
             now = self._database.now(conn)
-            transitions.request_release(conn, job_id, reason, actor=actor, now=now)
+            fence = transitions.request_release(conn, job_id, reason, actor=actor, now=now)
+        if fence is not None:
+            log.info("job preempted", job_id=job_id, attempt=job.attempts, lease=fence, reason=reason)
         self._wakeup.notify(job_topic(job_id))
         return job
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, bindparam, select
 
 from scheduler import held, relocating
@@ -17,6 +18,8 @@ from scheduler.store import checkpoints, notices, transitions
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
+
+log = structlog.get_logger(__name__)
 
 WORKER_LOST = JobError("worker_lost", "the worker died or fell silent")
 CHECKPOINT_DISCARDED = "checkpoint_discarded"  # the code of a notice
@@ -240,18 +243,29 @@ class Leases:
         """Take back the leases of a worker known to be dead (or hung: `error`), without waiting for them to run out."""
         return [
             job_id
-            for job_id, fence in self._held_by(worker_id)
+            for job_id, fence, _ in self._held_by(worker_id)
             if self._expire(job_id, fence, only_overdue=False, error=error)
         ]
 
     def release_worker(self, worker_id: str) -> list[str]:
         """Take back what a worker holds without burning attempts, because it is about to be killed on purpose."""
-        return [job_id for job_id, fence in self._held_by(worker_id) if self._release(job_id, fence) is not None]
+        released = []
+        for job_id, fence, attempt in self._held_by(worker_id):
+            if self._release(job_id, fence) is not None:
+                released.append(job_id)
+                log.warning("lease taken back", job_id=job_id, attempt=attempt, lease=fence, worker_id=worker_id)
+        return released
 
-    def _held_by(self, worker_id: str) -> Sequence[tuple[str, int]]:
-        held = select(s.leases.c.job_id, s.leases.c.lease).where(s.leases.c.worker_id == worker_id)
+    def _held_by(self, worker_id: str) -> Sequence[tuple[str, int, int]]:
+        """(job id, fence, attempt) of each lease of a worker."""
+        a = s.attempts.c
+        held = (
+            select(s.leases.c.job_id, s.leases.c.lease, a.number)
+            .join(s.attempts, (a.job_id == s.leases.c.job_id) & (a.lease == s.leases.c.lease))
+            .where(s.leases.c.worker_id == worker_id)
+        )
         with self._database.read() as conn:
-            return [(job_id, fence) for job_id, fence in conn.execute(held)]
+            return [(job_id, fence, attempt) for job_id, fence, attempt in conn.execute(held)]
 
     def _expire(self, job_id: str, fence: int, *, only_overdue: bool, error: JobError) -> bool:
         with self._database.write() as conn:
@@ -264,6 +278,7 @@ class Leases:
             if only_overdue and expires_at >= self._database.now(conn):  # heard from again since it was listed
                 return False
             self._give_back(conn, state, Outcome.EXPIRED, error, None)
+        log.warning("lease taken back", job_id=job_id, attempt=state.attempts, lease=fence, reason=error.message)
         self._announce(job_id)
         return True
 

@@ -2,8 +2,11 @@
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 
 import structlog
+
+from scheduler.records import Lease
 
 
 def configure(log_format: str, *, level: str = "INFO") -> None:
@@ -32,8 +35,14 @@ def configure(log_format: str, *, level: str = "INFO") -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    logging.captureWarnings(capture=True)  # they would be lines of their own form
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
     for chatty in ("alembic", "httpx", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def about(lease: Lease) -> AbstractContextManager[None]:
+    """Have each line that this thread logs while the block lasts, whoever logs it, name job, attempt and lease."""
+    return structlog.contextvars.bound_contextvars(job_id=lease.job_id, attempt=lease.attempt, lease=lease.fence)

@@ -91,6 +91,7 @@ class Due:
     url: str
     payload: str
     secrets: tuple[str, ...] = field(repr=False)
+    job_id: str | None  # None: it tells of an alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,7 @@ class Webhooks:
             now = self._database.now(conn)
             taken = store.take_due(conn, now, now + lease_seconds, busy, each, limit)
             keys = {tenant: self._secrets(conn, tenant, now) for tenant in sorted({row.tenant for row, _ in taken})}
-        return [Due(row.id, to.id, row.tenant, to.url, row.payload, keys[row.tenant]) for row, to in taken]
+        return [_due(row, to, keys[row.tenant]) for row, to in taken]
 
     def delivered(self, delivery_id: str, seconds: float, status: int) -> None:
         """Record a try that has succeeded; it took `seconds`, and the answer was `status`."""
@@ -399,6 +400,11 @@ _IN_STATUS = {
     DeliveryStatus.DELIVERED: _columns.delivered_at.is_not(None),
     DeliveryStatus.FAILED: _columns.given_up_at.is_not(None),
 }
+
+
+def _due(row: Row[Any], to: Row[Any], secrets_: tuple[str, ...]) -> Due:
+    job_id = None if row.tenant == OPERATOR else row.job_id
+    return Due(row.id, to.id, row.tenant, to.url, row.payload, secrets_, job_id)
 
 
 def _delivery(row: Row[Any], to: Row[Any], payload: Callable[[Told], str], now: float) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
+from scheduler import logs
 from scheduler.params import FAST
 from scheduler.shape import Shape
 from scheduler.states import Stage
@@ -31,8 +30,6 @@ from workers.tracebacks import cleared, told
 
 if TYPE_CHECKING:
     from workers.pipelines.i2vgen_xl import I2VGenXL, Step
-
-log = structlog.get_logger()
 
 _LOOK_SECONDS = 0.25  # how often an idle engine looks around
 
@@ -223,11 +220,12 @@ class Engine:
 
     def _does(self, attempt: Attempt, call: Callable[[], None]) -> bool:
         """Do one thing for an attempt; a failure is its end. Returns whether it went well."""
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001  whatever it is, it is this attempt's
-            self._failed(attempt, error)
-            return False
+        with logs.about(attempt.lease):
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001  whatever it is, it is this attempt's
+                self._failed(attempt, error)
+                return False
         return True
 
     # Starting and joining
@@ -311,7 +309,8 @@ class Engine:
             if self._spoilt:
                 return
             self._batch.remove(attempt)
-            self._decode(attempt)
+            with logs.about(attempt.lease):
+                self._decode(attempt)
             self._energy.turn(self._batch)
 
     def _look_at(self, launched: "_Launched") -> None:

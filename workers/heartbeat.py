@@ -6,6 +6,7 @@ from functools import partial
 
 import structlog
 
+from scheduler import logs
 from scheduler.errors import LeaseLost, NotFound, StoreError, Unavailable
 from scheduler.fleet import Fleet
 from scheduler.leases import Leases
@@ -28,9 +29,9 @@ class Pulse:
     def __init__(
         self, leases: Leases, lease: Lease, control: Control, progress: Progress, *, interval_seconds: float
     ) -> None:
+        self.lease = lease
         self.named = lease.checkpoint
         self._leases = leases
-        self._lease = lease
         self._control = control
         self._interval_seconds = interval_seconds
         self._lock = threading.Lock()  # held while one report is on its way, so that `end` waits for it
@@ -67,10 +68,10 @@ class Pulse:
             progress, checkpoint = self._progress, self._checkpoint
             news = progress is not self._told or checkpoint is not self.named
             if not news and self._quiet_seconds < self._interval_seconds:
-                self._obey(lambda: self._leases.directive(self._lease))
+                self._obey(lambda: self._leases.directive(self.lease))
                 return False
             new_checkpoint = checkpoint if checkpoint is not self.named else None
-            if self._obey(lambda: self._leases.report(self._lease, progress, new_checkpoint)):
+            if self._obey(lambda: self._leases.report(self.lease, progress, new_checkpoint)):
                 self._told, self.named, self._quiet_seconds = progress, checkpoint, 0.0
             return True
 
@@ -80,7 +81,7 @@ class Pulse:
             directive = ask()
         except LeaseLost:
             if not self._ending:
-                log.warning("lease lost", job_id=self._lease.job_id, lease=self._lease.fence)
+                log.warning("lease lost")
             self._control.lose()
             self._ended = True
             return False
@@ -141,7 +142,8 @@ class Heartbeat:
                 pulses = list(self._pulses)
             self._quiet_seconds += _REPORT_SECONDS
             for pulse in pulses:
-                self._guarded(partial(self._tell, pulse))
+                with logs.about(pulse.lease):
+                    self._guarded(partial(self._tell, pulse))
             if self._quiet_seconds >= self._interval_seconds:
                 self._guarded(self._touch)
 

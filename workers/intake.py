@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from PIL import Image
 
+from scheduler import logs
 from scheduler.blobs import BlobStore
 from scheduler.catalog import Architecture
 from scheduler.errors import LeaseLost, NotFound, StorageFull, StoreUnreachable
@@ -270,7 +271,8 @@ class Intake:
             with self._changed:
                 self._want = None  # fulfilled; the engine says what it wants beside it
                 self._claimed += 1
-            self._arrivals.put(self._preparer.prepare(lease))
+            with logs.about(lease):
+                self._arrivals.put(self._preparer.prepare(lease))
 
     def _next_want(self) -> Want | None:
         with self._changed:

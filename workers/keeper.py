@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from scheduler import logs
 from scheduler.blobs import BlobStore
 from scheduler.errors import SchedulerError
 from scheduler.records import Checkpoint, Lease
@@ -100,7 +101,8 @@ class Keeper:
         try:
             self._save(snapshot)
         except (SchedulerError, OSError) as error:
-            log.warning("checkpoint not saved", job_id=self._lease.job_id, step=snapshot.step, error=str(error))
+            with logs.about(self._lease):
+                log.warning("checkpoint not saved", step=snapshot.step, error=str(error))
         now = self._clock()
         self.save_seconds += now - started
         self._next_at = now + max(self._interval_seconds, (now - started) / _COST_SHARE)

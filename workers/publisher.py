@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from scheduler import logs
 from scheduler.blobs import BlobStore
 from scheduler.errors import StoreUnreachable
 from scheduler.records import Result
@@ -104,20 +105,20 @@ class Publisher:
     def begin(self, attempt: Attempt) -> FrameSink:
         """Start to encode an attempt's video from the frames that will come; it ends the attempt, unless aborted."""
         sink = FrameSink(attempt.lease.params.width * attempt.lease.params.height * 3)
-        self._submit(partial(self._publish, attempt, sink))
+        self._submit(attempt, partial(self._publish, attempt, sink))
         return sink
 
     def end(self, attempt: Attempt, ending: Ending) -> None:
         """End an attempt that has made no video."""
-        self._submit(partial(self._endings.ended, attempt, ending))
+        self._submit(attempt, partial(self._endings.ended, attempt, ending))
 
     def finish(self) -> None:
         """Wait until all that was begun is over."""
         wait(self._open)
         self._threads.shutdown()
 
-    def _submit(self, task: "partial[None]") -> None:
-        future = self._threads.submit(_logged, task)
+    def _submit(self, attempt: Attempt, task: "partial[None]") -> None:
+        future = self._threads.submit(_logged, attempt, task)
         self._open.add(future)
         future.add_done_callback(self._open.discard)
 
@@ -180,8 +181,9 @@ def _watched(frames: Iterator[Frame], poster: Path, maker: PreviewMaker) -> Iter
         yield frame
 
 
-def _logged(task: "partial[None]") -> None:
-    try:
-        task()
-    except Exception:  # the store could not be told: the lease runs out, and another attempt follows
-        log.exception("an attempt's end could not be recorded")
+def _logged(attempt: Attempt, task: "partial[None]") -> None:
+    with logs.about(attempt.lease):
+        try:
+            task()
+        except Exception:  # the store could not be told: the lease runs out, and another attempt follows
+            log.exception("an attempt's end could not be recorded")

@@ -93,7 +93,7 @@ class Slot:
         if self._child is None or self._watch is None or self._leaving_until is not None:
             return
         released = self._scheduler.leases.release_worker(self._worker_id)  # before the signal: see `_look_after`
-        log.warning("worker evicted", **self._place, pid=self._child.pid, jobs_taken_back=released)
+        log.warning("worker evicted", **self._place, pid=self._child.pid, jobs_taken_back=len(released))
         if self._child.exit_code() is None:
             os.kill(self._child.pid, signal.SIGKILL)
         self._watch = None
@@ -180,7 +180,7 @@ class Slot:
         except (StoreUnreachable, StorageFull) as away:
             # Perhaps just because the process was stopped while it wrote: it holds the lock of an embedded database.
             log.warning("the worker's jobs are taken back after its end", **self._place, error=str(away))
-        log.warning("worker killed", **self._place, pid=child.pid, reason=error.message, jobs_taken_back=lost)
+        log.warning("worker killed", **self._place, pid=child.pid, reason=error.message, jobs_taken_back=len(lost))
         os.kill(child.pid, signal.SIGKILL)  # nobody has waited for it yet, so the id is still its own
         self._watch = None
 
@@ -189,7 +189,7 @@ class Slot:
         lost = self._scheduler.leases.expire_worker(self._worker_id, self._verdict or WORKER_LOST)
         left = code == 0 and not self._wanted()
         said = last_words.take(self._settings.data_dir, self._worker_id)
-        log.info("worker ended", **self._place, exit_code=code, said=said, jobs_taken_back=lost)
+        log.info("worker ended", **self._place, exit_code=code, said=said, jobs_taken_back=len(lost))
         child.close()
         self._leaving_until = time.monotonic() + _MEMORY_RETURN_SECONDS
         if code == EXIT_CONFIG:

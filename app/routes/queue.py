@@ -71,7 +71,6 @@ def preempt_job(
     visible(context, caller, job_id)
     reason = asked.reason if asked is not None else None
     job = context.scheduler.control.preempt(job_id, caller.actor, reason)
-    log.info("job preempted", job_id=job_id, reason=reason)
     return answer(context, job, request)
 
 

@@ -310,18 +310,17 @@ def replan(
     return True
 
 
-def request_release(conn: Connection, job_id: str, reason: str | None, *, actor: str, now: float) -> bool:
-    """Ask for a running job back at its next step; False when no lease of it is open, or it was asked for before."""
+def request_release(conn: Connection, job_id: str, reason: str | None, *, actor: str, now: float) -> int | None:
+    """Ask for a running job back at its next step; returns its fence, None where no lease is open or it was asked."""
     asked = conn.execute(
         update(s.leases)
         .where(s.leases.c.job_id == job_id, s.leases.c.release_requested_at.is_(None))
         .values(release_requested_at=now)
         .returning(s.leases.c.lease)
     ).scalar()
-    if asked is None:
-        return False
-    _tell(conn, "job.preempted", job_id, now, actor=actor, lease=asked, reason=reason)
-    return True
+    if asked is not None:
+        _tell(conn, "job.preempted", job_id, now, actor=actor, lease=asked, reason=reason)
+    return asked
 
 
 def resumed(conn: Connection, job_id: str, fence: int, step: int) -> None:
