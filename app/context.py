@@ -14,6 +14,7 @@ from app.places import Places
 from app.settings import FrontEndSettings
 from app.watch import ChangeHub
 from scheduler.service import Scheduler
+from scheduler.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Context:
     intake: Intake
     submissions: Places
     fetches: Places  # submissions whose image comes from a URL: they may wait long for it
+    tracer: Tracer
     submitting: anyio.CapacityLimiter  # as many threads as there may be submissions: some wait for a URL or a disk
 
 

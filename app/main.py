@@ -43,11 +43,13 @@ from app.routes import (
     webhooks,
 )
 from app.settings import FrontEndSettings
+from app.traced import SubmitSpans
 from app.uploads import body_limit
 from app.watch import ChangeHub
 from app.webhooks import delivering
 from scheduler.alarm import EVERY_SECONDS
 from scheduler.service import Scheduler
+from scheduler.tracing import open_tracer
 
 _REAP_SECONDS = 1.0
 _SWEEP_SECONDS = 600.0
@@ -73,6 +75,7 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=operation_id,
         middleware=[
+            *([Middleware(SubmitSpans, tracer=context.tracer)] if context.tracer.on else []),
             Middleware(RequestEnvelope, traffic=context.metrics.traffic),
             Middleware(Gate, door=door, ratelimits=scheduler.ratelimits),
             Middleware(SiteGuard, any_host=settings.trusted_network, has_keys=lambda: door.closed),
@@ -126,6 +129,7 @@ def _context(scheduler: Scheduler, settings: FrontEndSettings) -> Context:
         intake=Intake(settings, scheduler.blobs),
         submissions=Places(settings.max_uploads, "submissions"),
         fetches=Places(max(1, settings.max_uploads // 2), "submissions of images by URL"),
+        tracer=open_tracer("front end"),
         submitting=anyio.CapacityLimiter(settings.max_uploads),
     )
 
@@ -147,6 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         context.hub.release()
         context.hub.stop()
         context.looks.close()
+        context.tracer.close()
 
 
 def _version() -> str:

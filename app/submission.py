@@ -104,6 +104,7 @@ def submit(
         webhook_url=webhook_url,
         webhook_events=webhook_events,
         result_ttl_seconds=result_ttl_seconds,
+        traceparent=context.tracer.current(),
     )
     try:
         submitted = context.scheduler.queue.submit(new)
@@ -113,6 +114,7 @@ def submit(
         raise
     if not submitted.created:
         _forget_image(context, job_id)
+    context.tracer.note({"reelq.job_id": submitted.job.id, "reelq.created": submitted.created})
     return submitted
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import partial
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -19,7 +20,9 @@ from app.context import Context
 from app.guarded import Answer, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed
 from app.signing import signed_headers
 from app.views import time_text
+from scheduler import tracing
 from scheduler.tenants import OPERATOR
+from scheduler.tracing import Span, Tracer
 from scheduler.wakeup import CHANGES, Wakeup
 from scheduler.webhooks import Due, Operator, Told, Webhooks
 
@@ -54,7 +57,7 @@ def delivering(context: Context) -> Iterator[None]:
 
     scheduler = context.scheduler
     payloads, operator = Payloads(settings.public_url), alarms.operator(settings)
-    sender = Sender(scheduler.webhooks, scheduler.wakeup, client_for, payloads, operator)
+    sender = Sender(scheduler.webhooks, scheduler.wakeup, client_for, payloads, operator, context.tracer)
     sender.start()
     try:
         yield
@@ -72,12 +75,14 @@ class Sender:
         client_for: Callable[[str], GuardedClient],
         payload: Callable[[Told], str],
         operator: Operator | None = None,
+        tracer: Tracer = tracing.OFF,
     ) -> None:
         self._webhooks = webhooks
         self._wakeup = wakeup
         self._client_for = client_for
         self._payload = payload
         self._operator = operator
+        self._tracer = tracer
         self._stopping = threading.Event()
         self._sending: dict[str, tuple[Due, threading.Thread]] = {}  # by endpoint
 
@@ -139,6 +144,7 @@ class Sender:
         began = time.monotonic()
         answer, problem = self._post(due)
         seconds = time.monotonic() - began
+        self._trace(due, seconds, answer, problem)
         if answer is not None and problem is None:
             self._webhooks.delivered(due.delivery_id, seconds, answer.status)
             log.info("webhook delivered", delivery_id=due.delivery_id, status=answer.status)
@@ -154,6 +160,17 @@ class Sender:
         log.info("webhook not delivered", delivery_id=due.delivery_id, problem=problem)
         if disabled is not None:
             log.warning("webhook endpoint disabled", endpoint_id=due.endpoint_id, reason=disabled)
+
+    def _trace(self, due: Due, seconds: float, answer: Answer | None, problem: str | None) -> None:
+        end = time.time()
+        attributes = {
+            "reelq.job_id": due.job_id,
+            "reelq.delivery_id": due.delivery_id,
+            "server.address": urlsplit(due.url).hostname,
+            "http.response.status_code": answer.status if answer else None,
+        }
+        span = Span("webhook", end - seconds, end, attributes, error=problem, outgoing=True)
+        self._tracer.record(due.traceparent, span)
 
     def _post(self, due: Due) -> tuple[Answer | None, str | None]:
         """Return the answer, if there was one, and why it does not count, if it does not."""

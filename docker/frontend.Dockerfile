@@ -12,7 +12,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt docker/requirements.py ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/reelq \
-    && python requirements.py postgres s3 > requirements.txt \
+    && python requirements.py postgres s3 otel > requirements.txt \
     && pip install -c constraints.txt -r requirements.txt
 
 FROM dependencies AS wheel

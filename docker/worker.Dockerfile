@@ -21,7 +21,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip install -c constraints.txt "$(grep '^torch==' constraints.txt)"
 COPY pyproject.toml docker/requirements.py ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python requirements.py worker postgres s3 > requirements.txt \
+    python requirements.py worker postgres s3 otel > requirements.txt \
     && pip install -c constraints.txt -r requirements.txt
 
 FROM dependencies AS wheel

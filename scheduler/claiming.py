@@ -313,8 +313,12 @@ class Claims:
             prompt=job.prompt,
             params=VideoParams.from_dict(as_json(job.params)),
             image_key=job.image_key,
+            predicted_vram_bytes=job.predicted_vram_bytes,
+            queued_at=job.queued_at,
+            claimed_at=seat.now,
             lane=seat.lane,
             checkpoint=_checkpoint(job),
+            traceparent=job.traceparent,
         )
 
     def _takes(self, seat: Seat, job: Any) -> int:

@@ -28,6 +28,7 @@ class NewJob:
     webhook_url: str | None = None
     webhook_events: Sequence[str] = ()  # the types of event that the webhook is told of
     result_ttl_seconds: float | None = None  # how long the video is kept; None: as long as the settings say
+    traceparent: str | None = None  # what its spans belong to; None: it is not traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,8 @@ class Lease:
     """A worker's right to one attempt. `fence` grows with each lease of the job and guards every write.
 
     A worker's leases in one `lane` run one after another, so the ledger counts the largest of them; lanes add up.
-    `checkpoint` is what an earlier attempt left to go on from.
+    `checkpoint` is what an earlier attempt left to go on from. The job waited from `queued_at`, when it
+    was first ready or an attempt gave it back, to `claimed_at`: seconds since 1970, by the database's clock.
     """
 
     job_id: str
@@ -175,8 +177,12 @@ class Lease:
     prompt: str
     params: VideoParams
     image_key: str
+    predicted_vram_bytes: int
+    queued_at: float
+    claimed_at: float
     lane: int = 0
     checkpoint: Checkpoint | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class Due:
     payload: str
     secrets: tuple[str, ...] = field(repr=False)
     job_id: str | None  # None: it tells of an alert
+    traceparent: str | None  # of the job, where it is traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +405,7 @@ _IN_STATUS = {
 
 def _due(row: Row[Any], to: Row[Any], secrets_: tuple[str, ...]) -> Due:
     job_id = None if row.tenant == OPERATOR else row.job_id
-    return Due(row.id, to.id, row.tenant, to.url, row.payload, secrets_, job_id)
+    return Due(row.id, to.id, row.tenant, to.url, row.payload, secrets_, job_id, row.traceparent)
 
 
 def _delivery(row: Row[Any], to: Row[Any], payload: Callable[[Told], str], now: float) -> dict[str, Any]:

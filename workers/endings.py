@@ -2,17 +2,20 @@
 
 from functools import partial
 
+from scheduler import tracing
 from scheduler.errors import LeaseLost, NotFound
 from scheduler.learning import Observation
 from scheduler.records import Checkpoint, Measured, Result
 from scheduler.service import Scheduler
 from scheduler.shape import Shape
 from scheduler.states import JobStatus, Source
+from scheduler.tracing import Tracer
 from workers.attempt import Attempt, Ending
 from workers.control import Cause
 from workers.failures import INPUT_UNREADABLE, NUMERICAL_ERROR, OUT_OF_MEMORY
 from workers.heartbeat import Heartbeat
 from workers.insist import insist
+from workers.spans import spans
 
 OUTPUTS = ("video.mp4", "thumbnail.jpg", "preview.webp")
 
@@ -20,13 +23,16 @@ OUTPUTS = ("video.mp4", "thumbnail.jpg", "preview.webp")
 class Endings:
     """Ends attempts of one GPU. Each call may take as long as the store is away; the heartbeat goes on meanwhile."""
 
-    def __init__(self, scheduler: Scheduler, heartbeat: Heartbeat, *, gpu_kind: str) -> None:
+    def __init__(
+        self, scheduler: Scheduler, heartbeat: Heartbeat, *, gpu_kind: str, tracer: Tracer = tracing.OFF
+    ) -> None:
         self._leases = scheduler.leases
         self._queue = scheduler.queue
         self._blobs = scheduler.blobs
         self._footprints = scheduler.footprints
         self._heartbeat = heartbeat
         self._gpu_kind = gpu_kind
+        self._tracer = tracer
 
     def succeeded(self, attempt: Attempt, result: Result) -> None:
         """Publish a result. Raises only when the store cannot be told; the lease then runs out."""
@@ -153,6 +159,8 @@ class Endings:
             save_seconds=round(attempt.keeper.save_seconds, 4),
             **({"failure": ending.unexpected} if ending and ending.unexpected else {}),
         )
+        if self._tracer.on and attempt.lease.traceparent is not None:
+            self._tracer.record(attempt.lease.traceparent, *spans(attempt, outcome, measured, ending))
 
 
 def output_prefix(attempt: Attempt) -> str:

@@ -16,6 +16,7 @@ from scheduler.plans import usable
 from scheduler.processes import announce_ready, watch_parent
 from scheduler.records import Lease, Worker
 from scheduler.service import Scheduler
+from scheduler.tracing import Tracer, open_tracer
 from workers.attempt import Attempt
 from workers.devices import DeviceProbe, ProbeAbsent, ProbeError, discover
 from workers.endings import Endings
@@ -76,6 +77,7 @@ class GpuWorker:
         self._scratch = scratch
         self._gpu_id = gpu_id
         self._stopping = stopping
+        self._tracer: Tracer = open_tracer("worker")
         self._info = info = scheduler.fleet.gpu(gpu_id).info
         self._probe: DeviceProbe = discover("cpu" if info.kind == "cpu" else "cuda", cpu_budget_bytes=info.total_bytes)
         self._choice: ModelChoice = choose(settings.model, kind=info.kind, models_dir=settings.resolved_models_dir)
@@ -109,6 +111,7 @@ class GpuWorker:
         finally:
             heartbeat.close()
             self._probe.close()
+            self._tracer.close()
 
     def _first_plan(self) -> tuple[str, int]:
         """The fastest plan whose weights fit, and what they take; the others are loaded when a job asks for them."""
@@ -142,7 +145,7 @@ class GpuWorker:
 
     def _work(self, model: "I2VGenXL", hold: Hold, heartbeat: Heartbeat) -> None:
         settings, scheduler = self._settings, self._scheduler
-        endings = Endings(scheduler, heartbeat, gpu_kind=self._info.kind)
+        endings = Endings(scheduler, heartbeat, gpu_kind=self._info.kind, tracer=self._tracer)
         publisher = Publisher(scheduler.blobs, endings, scratch=self._scratch, crf=settings.crf)
         with ThreadPoolExecutor(1, thread_name_prefix="saver") as saver:
             preparer = Preparer(

@@ -14,6 +14,7 @@ import structlog
 
 from scheduler.errors import NotFound, SchedulerError
 from scheduler.records import Worker
+from scheduler.states import Stage
 from workers.attempt import Attempt
 from workers.devices import ProbeError
 from workers.guard import UNET
@@ -76,6 +77,7 @@ class Hold:
             self._meter.trim()
         self._kind = attempt.kind
         if plan != self._model.execution.plan:
+            attempt.enter(Stage.LOADING)
             started = time.monotonic()
             self._model.use(plan)
             self._meter.trim()

@@ -235,8 +235,12 @@ TAKE = Chain(
     table="job_states",
     still="job_id = :job_id AND status = 'running' AND lease = :fence",
     answer="""
-    SELECT j.prompt, j.params, j.image_key, c.key AS checkpoint_key, c.step AS checkpoint_step, c.fingerprint,
-           c.plan AS checkpoint_plan, c.bytes AS checkpoint_bytes
+    SELECT j.prompt, j.params, j.image_key, j.traceparent,
+           coalesce((SELECT a.ended_at FROM attempts a WHERE a.job_id = m.job_id AND a.lease = m.lease - 1), m.ready_at)
+               AS queued_at,
+           m.est_model_bytes + m.est_working_bytes AS predicted_vram_bytes,
+           c.key AS checkpoint_key, c.step AS checkpoint_step, c.fingerprint, c.plan AS checkpoint_plan,
+           c.bytes AS checkpoint_bytes
     FROM {moved} m JOIN jobs j ON j.id = m.job_id LEFT JOIN checkpoints c ON c.job_id = m.job_id
     """,
 )

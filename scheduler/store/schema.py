@@ -63,6 +63,7 @@ jobs = Table(
     Column("webhook_url", Text),  # who is told of its events,
     Column("webhook_events", JSON),  # and of which: a list of their types
     Column("result_ttl_seconds", Double),  # how long its video is kept, where the caller said so
+    Column("traceparent", String),  # what its spans belong to, as W3C has it; NULL: it is not traced
     CheckConstraint("max_attempts >= 1", name="max_attempts"),
 )
 Index("ix_jobs_tenant", jobs.c.tenant, jobs.c.id)

@@ -215,14 +215,14 @@ def insert(trip: Trip, jobs: Sequence[tuple[NewJob, Job]], moved: Iterable[Tenan
     """Move the tenants' clocks, insert jobs as queued, and commit."""
     trip.each(_MOVE_CLOCK, [{"tenant": clock.tenant, "virtual_at": clock.virtual_at} for clock in moved])
     trip.insert(
-        Batch("jobs", [_job(job) for _, job in jobs]),
+        Batch("jobs", [_job(new, job) for new, job in jobs]),
         Batch("job_states", [_state(job) for _, job in jobs]),
         Batch("idempotency_keys", [_key(new) for new, _ in jobs if new.idempotency_key is not None]),
         Batch("events", [_event(job) for _, job in jobs], {"position": "{position}"}),
     )
 
 
-def _job(job: Job) -> dict[str, object]:
+def _job(new: NewJob, job: Job) -> dict[str, object]:
     return {
         "id": job.id,
         "tenant": job.tenant,
@@ -237,6 +237,7 @@ def _job(job: Job) -> dict[str, object]:
         "webhook_url": job.webhook_url,
         "webhook_events": list(job.webhook_events) if job.webhook_url else None,
         "result_ttl_seconds": job.result_ttl_seconds,
+        "traceparent": new.traceparent,
     }
 
 

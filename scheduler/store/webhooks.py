@@ -118,7 +118,8 @@ def take_due(
             first[row.endpoint_id] = row.id
             of_tenant[row.tenant] += 1
     taken = update(s.webhook_deliveries).where(_deliveries.id.in_(first.values())).values(next_at=until)
-    rows = conn.execute(taken.returning(*_deliveries)).all()
+    traceparent = select(s.jobs.c.traceparent).where(s.jobs.c.id == _deliveries.job_id).scalar_subquery()
+    rows = conn.execute(taken.returning(*_deliveries, traceparent.label("traceparent"))).all()
     urls = conn.execute(select(s.webhook_endpoints).where(_endpoints.id.in_(first)))
     by_id = {row.id: row for row in urls}
     return [(row, by_id[row.endpoint_id]) for row in rows]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scheduler import tracing
 from scheduler.ids import new_id
 from scheduler.params import VideoParams
 from scheduler.policy import Policy
@@ -156,6 +157,7 @@ class Bench:
         self.batch_jobs = 1
         self.checkpoint_seconds = 3600.0
         self.lookahead_seconds = 0.0
+        self.tracer = tracing.OFF
         self.claimed: list[Lease] = []
         self.engine: Engine | None = None
 
@@ -184,7 +186,7 @@ class Bench:
                 leak_limit_bytes=2**30,
             )
             hold.declare()
-            endings = NotingEndings(self.scheduler, self.heartbeat, gpu_kind="cpu")
+            endings = NotingEndings(self.scheduler, self.heartbeat, gpu_kind="cpu", tracer=self.tracer)
             endings.outcomes = []
             self.engine = Engine(
                 self.model,  # type: ignore[arg-type]  # likewise

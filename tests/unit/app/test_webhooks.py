@@ -13,7 +13,7 @@ from app.webhooks import Payloads, Sender
 from scheduler.states import JobStatus
 from scheduler.webhooks import Due, Told
 
-DUE = Due("msg_1", "we_1", "acme", "https://hooks.example/a", "{}", ("whsec_" + "YWFh" * 8,), "job_1")
+DUE = Due("msg_1", "we_1", "acme", "https://hooks.example/a", "{}", ("whsec_" + "YWFh" * 8,), "job_1", None)
 
 
 class Outbox:
