@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 from scheduler.errors import DatabaseNewer
 from scheduler.store.database import Database
 
-HEAD = "0008"
+HEAD = "0009"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
