@@ -80,6 +80,7 @@ _TIME = {"format": "date-time"}
 # What routes check of their parameters by themselves, to say in their own words what is wrong.
 _FORMS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("list_jobs", "cursor"): _ID,
+    ("list_jobs", "q"): {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
     ("list_jobs", "created_after"): _TIME,
     ("list_jobs", "created_before"): _TIME,
     ("get_costs", "since"): _TIME,

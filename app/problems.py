@@ -221,8 +221,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of a path, as far as it is one of `app.state.routes`: starlette names those of one route only."""
-    routes = (route for route in request.app.state.routes if route.matches(request.scope)[0] is Match.PARTIAL)
+    """The methods of a path, as far as it is one of `app.state.routes`: starlette names those of one route only.
+
+    Of `/v1/jobs/cancel` they are its own, though it could be a job's path.
+    """
+    routes = [route for route in request.app.state.routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    routes = [route for route in routes if route.path == request.scope["path"]] or routes
     return ", ".join(sorted({method for route in routes for method in route.methods}))
 
 

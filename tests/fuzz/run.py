@@ -90,6 +90,7 @@ _REFUSED_ALL_THE_SAME = {
     "drain_gpu": ["422"],
     "drain_gpus": ["422"],
     "get_advice": ["422"],
+    "get_image": ["410", "416"],
     "get_video": ["410", "416"],
     "get_thumbnail": ["410", "416"],
     "get_preview": ["410", "416"],

@@ -13,7 +13,10 @@ async def test_unknown_routes_and_methods(site: Site) -> None:
     check_problem(await site.client.get("/v2/jobs"), 404, "not_found", "GET /v2/jobs")
     answer = await site.client.put("/v1/jobs")
     check_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, POST"
+    answer = await site.client.put("/v1/jobs/cancel")
+    check_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"  # not those of a job whose id is `cancel`
 
 
 async def test_the_documentation_pages_of_other_sites_are_off(site: Site) -> None:
@@ -67,7 +70,7 @@ async def test_a_store_that_is_away_is_503(site: Site, monkeypatch: pytest.Monke
     def away(*_args: object, **_kwargs: object) -> None:
         raise StoreUnreachable('the database cannot be used: connection to "10.0.0.7", user "reelq" refused')
 
-    monkeypatch.setattr(site.scheduler.queue, "list_jobs", away)
+    monkeypatch.setattr(site.scheduler.queue, "find_jobs", away)
     with capture_logs() as logged:
         answer = await site.client.get("/v1/jobs")
     check_problem(answer, 503, "store_unreachable", "the database or the blob store cannot be used")
