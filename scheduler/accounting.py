@@ -4,15 +4,16 @@ A month may have a hundred thousand attempts: each is looked at once, and what t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 from pydantic_core import from_json
 
 from scheduler.bills import Bill, GpuLine, Line
-from scheduler.costs import DAY_SECONDS, Division, Interval, day_of, days, divide
+from scheduler.costs import DAY_SECONDS, Division, Interval, days, divide
 from scheduler.prices import Price, Prices
 from scheduler.states import Outcome
 
@@ -21,7 +22,10 @@ UNMEASURED = "unmeasured"  # stands for the stage of time of which nobody has to
 _SUCCEEDED = Outcome.SUCCEEDED.value
 _GAP = "gap"  # what attempts tell of the time before they ran
 _FAILED = frozenset({Outcome.FAILED.value, Outcome.RETRIED.value, Outcome.EXPIRED.value})
-_Group = tuple[str, str, int, str]  # tenant, model, day, outcome
+_started_at = itemgetter(4)  # of a run
+_Group = tuple[str, str, float, str, float | None]  # tenant, model, day, outcome, price of an hour
+
+_Part = tuple[float, float, float]  # of a run: its day, its seconds, and those of the GPU that are its own
 
 
 class Run(NamedTuple):
@@ -56,12 +60,12 @@ def bill(runs: Iterable[Run], fleet: Mapping[str, Presence], prices: Prices, win
     """
     by_gpu: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        by_gpu[run.gpu_id].append(run)
+        by_gpu[run[0]].append(run)
     accounts = _Accounts(window)
     gpus = []
     for gpu_id in sorted({*by_gpu, *(gpu_id for gpu_id, there in fleet.items() if there.online_seconds)}):
         its_runs, there = by_gpu[gpu_id], fleet.get(gpu_id, Presence())
-        kind = its_runs[0].gpu_kind if there.kind is None and its_runs else there.kind
+        kind = its_runs[0][1] if there.kind is None and its_runs else there.kind
         price = prices.of(gpu_id, there.name, kind)
         busy_seconds, energy_joules = accounts.enter(its_runs, price)
         gpus.append(
@@ -93,6 +97,17 @@ def bill(runs: Iterable[Run], fleet: Mapping[str, Presence], prices: Prices, win
     )
 
 
+@dataclass(slots=True)
+class _Sum:
+    """What the runs of a group add up to, as in a `Line`."""
+
+    attempts: int = 0
+    videos: int = 0
+    run_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    energy_joules: float | None = None
+
+
 class _Accounts:
     """What the runs that were entered add up to: by what they have in common, and by stage in GPU seconds.
 
@@ -101,71 +116,114 @@ class _Accounts:
 
     def __init__(self, window: Interval) -> None:
         self._window = window
-        self._midnights = [start for start, _ in days(window)[1:]]
-        self._sums: dict[_Group, Line] = defaultdict(lambda: Line(""))
+        self._sums: dict[_Group, _Sum] = defaultdict(_Sum)
         self.stages: dict[str, float] = defaultdict(float)
         self.first = window[1]
 
-    def enter(self, runs: Sequence[Run], price: Price | None) -> tuple[float, float | None]:
+    def enter(self, runs: Iterable[Run], price: Price | None) -> tuple[float, float | None]:
         """Enter all runs of a GPU; returns the seconds in which it was busy, and the energy that they measured."""
-        spans = [self._within(run) for run in runs]
-        division = divide(spans, self._midnights)
-        drawn = [self._enter(run, span, division, price) for run, span in zip(runs, spans, strict=True)]
-        if spans:
-            self.first = min(self.first, min(spans)[0])
-        measured = [joules for joules in drawn if joules is not None]
-        return division.busy_seconds, sum(measured) if measured else None
+        busy_seconds, drawn = 0.0, None
+        hour = None if price is None else price.hour
+        for together, spans in self._clusters(runs):
+            start, end = spans[0]
+            day = start // DAY_SECONDS
+            if len(spans) == 1 and end <= (day + 1) * DAY_SECONDS:  # as nearly all of them
+                busy_seconds += end - start
+                whole = ((day, end - start, end - start),)
+                measured = [self._enter(together[0], whole, hour)]
+            else:
+                division = divide(spans, [start for span in spans for start, _ in days(span)])
+                busy_seconds += division.busy_seconds
+                measured = [
+                    self._enter(run, _parts(span, division), hour) for run, span in zip(together, spans, strict=True)
+                ]
+            for joules in measured:
+                if joules is not None:
+                    drawn = joules if drawn is None else drawn + joules
+        return busy_seconds, drawn
 
     def lines(self, name: Callable[[_Group], str]) -> Sequence[Line]:
         """Return a line for each name that `name` gives to runs, in the order of the names."""
         found: dict[str, Line] = {}
         for group, part in self._sums.items():
             named = name(group)
-            found.setdefault(named, Line(named)).add(part, failed=group[3] in _FAILED)
+            _, _, _, outcome, hour = group
+            whole = Line(
+                named,
+                part.attempts,
+                part.videos,
+                part.run_seconds,
+                part.gpu_seconds,
+                energy_joules=part.energy_joules,
+                cost=None if hour is None else part.gpu_seconds * hour / 3600,
+            )
+            found.setdefault(named, Line(named)).add(whole, failed=outcome in _FAILED)
         for line in found.values():
             if line.cost is None:
                 line.failed_cost = None
         return [found[named] for named in sorted(found)]
 
-    def _within(self, run: Run) -> Interval:
+    def _clusters(self, runs: Iterable[Run]) -> Iterator[tuple[Sequence[Run], Sequence[Interval]]]:
+        """Yield the runs that run together, with their times in the window; most are alone."""
         first, last = self._window
-        start = max(first, run.started_at)
-        return start, last if run.ended_at is None else max(start, min(last, run.ended_at))
+        together: list[Run] = []
+        spans: list[Interval] = []
+        reached = first
+        for run in sorted(runs, key=_started_at):
+            began, ended = run[4], run[5]
+            start = began if began > first else first
+            end = last if ended is None or ended > last else ended
+            end = end if end > start else start
+            if spans and start >= reached:
+                self.first = min(self.first, spans[0][0])
+                yield together, spans
+                together, spans = [], []
+            together.append(run)
+            spans.append((start, end))
+            reached = end if end > reached else reached
+        if spans:
+            self.first = min(self.first, spans[0][0])
+            yield together, spans
 
-    def _enter(self, run: Run, span: Interval, division: Division, price: Price | None) -> float | None:
+    def _enter(self, run: Run, parts: Sequence[_Part], hour: float | None) -> float | None:
         """Enter a run, day by day; returns the energy that it measured."""
-        share = division.share(*span)
-        self._enter_stages(run.stage_seconds, share)
-        watts = None
-        if run.energy_joules is not None and run.ended_at is not None and run.ended_at > run.started_at:
-            watts = run.energy_joules / (run.ended_at - run.started_at)
-        parts = days(span)
-        for start, end in parts:
-            if len(parts) > 1:
-                share = division.share(start, end)
-            line = self._sums[run.tenant, run.model, day_of(start), run.outcome or RUNNING]
-            line.run_seconds += end - start
-            line.gpu_seconds += share
-            if line.cost is not None:
-                line.cost = None if price is None else line.cost + share * price.hour / 3600
+        _, _, tenant, model, began, ended, outcome, joules, stage_seconds = run
+        watts = None if joules is None or ended is None or ended <= began else joules / (ended - began)
+        lasted = shared = 0.0
+        for day, seconds, share in parts:
+            total = self._sums[tenant, model, day, outcome or RUNNING, hour]
+            total.run_seconds += seconds
+            total.gpu_seconds += share
             if watts is not None:
-                line.energy_joules = (line.energy_joules or 0.0) + watts * (end - start)
-        line.attempts += 1  # on the last day
-        if run.outcome == _SUCCEEDED and run.ended_at is not None and run.ended_at <= self._window[1]:
-            line.videos += 1
-        return None if watts is None else watts * (span[1] - span[0])
+                total.energy_joules = (total.energy_joules or 0.0) + watts * seconds
+            lasted += seconds
+            shared += share
+        total.attempts += 1  # on the last day
+        if outcome == _SUCCEEDED and ended is not None and ended <= self._window[1]:
+            total.videos += 1
+        if stage_seconds:
+            self._enter_stages(stage_seconds, shared)
+        else:
+            self.stages[UNMEASURED] += shared
+        return None if watts is None else watts * lasted
 
-    def _enter_stages(self, stage_seconds: str | None, share: float) -> None:
+    def _enter_stages(self, stage_seconds: str, share: float) -> None:
         """Divide what a run has of the GPU as its own time was divided."""
-        told = from_json(stage_seconds) if stage_seconds else {}
+        told = from_json(stage_seconds)
         told.pop(_GAP, None)
         whole = sum(told.values())
+        stages = self.stages
         if whole <= 0:
-            self.stages[UNMEASURED] += share
+            stages[UNMEASURED] += share
             return
+        part = share / whole
         for stage, seconds in told.items():
-            self.stages[stage] += share * (seconds / whole)
+            stages[stage] += part * seconds
 
 
-def _date(day: int) -> str:
+def _parts(span: Interval, division: Division) -> Sequence[_Part]:
+    return [(start // DAY_SECONDS, end - start, division.share(start, end)) for start, end in days(span)]
+
+
+def _date(day: float) -> str:
     return datetime.fromtimestamp(day * DAY_SECONDS, UTC).date().isoformat()

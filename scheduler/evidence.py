@@ -20,7 +20,7 @@ from scheduler.remedies import Work, remedies
 from scheduler.replay import Arrival, Card, Comparison, Seat, compare
 from scheduler.samples import Samples, Totals
 from scheduler.states import JobStatus
-from scheduler.store import demand, machines, reads
+from scheduler.store import demand, machines, reads, script
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.store.script import Statement
@@ -31,23 +31,35 @@ _MONTH_SECONDS = 30 * _DAY
 _REPLAYED = 2000  # arrivals, at most
 _REFUSED = ("unschedulable", OUT_OF_MEMORY)
 _RENTED = frozenset({Terms.ON_DEMAND, Terms.SPOT})
-_ENDED = Statement("""
-    SELECT gpu_id, gpu_kind, model, plan, shape, steps, outcome, error_code, started_at, ended_at
+# A hundred thousand attempts are some hundred kinds of them: the database adds up those alike.
+_ENDED = Statement(f"""
+    SELECT gpu_id, gpu_kind, model, plan, shape, floor((:until - ended_at) / {_DAY}) AS age,
+           count(*) AS attempts, count(CASE WHEN error_code = '{OUT_OF_MEMORY}' THEN 1 END) AS out_of_memory,
+           sum(ended_at - started_at) AS seconds,
+           count(CASE WHEN outcome = 'succeeded' AND steps > 0 THEN 1 END) AS finished,
+           coalesce(sum(CASE WHEN outcome = 'succeeded' AND steps > 0 THEN steps END), 0) AS steps
     FROM attempts WHERE ended_at > :since AND ended_at <= :until
-""")
+    GROUP BY gpu_id, gpu_kind, model, plan, shape, age
+""")  # noqa: S608  our own words
 
 
 class _Ended(NamedTuple):
+    """Attempts alike: `age` is in whole days before the end of the window, `seconds` what they ran in all.
+
+    `finished` of them succeeded and told their `steps`.
+    """
+
     gpu_id: str
     gpu_kind: str
     model: str
     plan: str
     shape: str
-    steps: int | None
-    outcome: str
-    error_code: str | None
-    started_at: float
-    ended_at: float
+    age: float
+    attempts: int
+    out_of_memory: int
+    seconds: float
+    finished: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +110,11 @@ class EvidenceReader:
                 raise InvalidParameter("since", "must be before until and now, and until in the time that is kept")
             fleet = machines.gpus(conn, online_since=now)
             served = reads.models(conn)
-            attempts = self._attempts(conn, start, end)
+            ended = _ended(conn, start, end)
             refused = _refused(conn, start, end)
             arrivals = _arrivals(conn, start, end)
         totals = self._samples.totals(start, end)
-        tally = _tally(attempts, {gpu.info.id: gpu.info.plans for gpu in fleet}, end)
+        tally = _tally(ended, {gpu.info.id: gpu.info.plans for gpu in fleet})
         plans: dict[str, set[str]] = defaultdict(set)
         for gpu in fleet:
             plans[gpu.info.kind].update(gpu.info.plans)
@@ -112,7 +124,7 @@ class EvidenceReader:
         evidence = Evidence(
             gpus=[_use(gpu, totals[gpu.info.id]) for gpu in seen],
             growth=growth or trend(tally.daily(start, end)),
-            attempts=len(attempts),
+            attempts=tally.attempts,
             out_of_memory=tally.out_of_memory,
             on_leanest=tally.on_leanest,
             refused=refused,
@@ -123,22 +135,22 @@ class EvidenceReader:
         comparison = compare(seats, cards, arrivals, served, predictor, self._policy)
         return Recorded((start, end), evidence, saved_month, comparison)
 
-    def _attempts(self, conn: Connection, since: float, until: float) -> Sequence[_Ended]:
-        """The attempts: there may be a hundred thousand, and SQLAlchemy would take as long again as the driver."""
-        cursor = conn.connection.cursor()
-        cursor.execute(_ENDED.sql(self._database.dialect, self._database.clock), {"since": since, "until": until})
-        return [_Ended._make(row) for row in cursor.fetchall()]
+
+def _ended(conn: Connection, since: float, until: float) -> Sequence[_Ended]:
+    return [_Ended._make(row) for row in script.tuples(conn, _ENDED, {"since": since, "until": until})]
 
 
 @dataclass(slots=True)
 class _Tally:
+    attempts: int = 0
     out_of_memory: int = 0
     on_leanest: int = 0
     by_age: dict[int, float] = field(
         default_factory=lambda: defaultdict(float)
     )  # seconds run, by whole days before the end
     kinds: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # model, GPU kind, plan, shape
-    steps: dict[tuple[str, str, str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
+    finished: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    steps: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # of those that finished
 
     def daily(self, since: float, until: float) -> list[float]:
         """The seconds of each whole day of the window, the oldest first, from the first with any.
@@ -155,23 +167,25 @@ class _Tally:
     def work(self) -> list[Work]:
         """What ran, by its needs; steps are the mean of those that finished."""
         return [
-            Work(*kind, attempts=count, steps=sum(steps) / len(steps) if (steps := self.steps.get(kind)) else None)
+            Work(*kind, attempts=count, steps=self.steps[kind] / done if (done := self.finished[kind]) else None)
             for kind, count in self.kinds.items()
         ]
 
 
-def _tally(attempts: Iterable[_Ended], plans: Mapping[str, Sequence[str]], until: float) -> _Tally:
+def _tally(ended: Iterable[_Ended], plans: Mapping[str, Sequence[str]]) -> _Tally:
     """Add the attempts up; `plans` are those that workers run, by GPU."""
     leanest = {gpu_id: usable(names, allow_int8=False)[-1:] for gpu_id, names in plans.items()}
     tally = _Tally()
-    for one in attempts:
-        tally.out_of_memory += one.error_code == OUT_OF_MEMORY
-        tally.on_leanest += one.plan in leanest.get(one.gpu_id, ())
-        tally.by_age[int((until - one.ended_at) / _DAY)] += one.ended_at - one.started_at
+    for one in ended:
+        tally.attempts += one.attempts
+        tally.out_of_memory += one.out_of_memory
+        if one.plan in leanest.get(one.gpu_id, ()):
+            tally.on_leanest += one.attempts
+        tally.by_age[int(one.age)] += one.seconds
         kind = (one.model, one.gpu_kind, one.plan, one.shape)
-        tally.kinds[kind] += 1
-        if one.steps and one.outcome == "succeeded":
-            tally.steps[kind].append(one.steps)
+        tally.kinds[kind] += one.attempts
+        tally.finished[kind] += one.finished
+        tally.steps[kind] += one.steps
     return tally
 
 

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
-from scheduler.accounting import Presence, Run, bill
+from scheduler.accounting import Presence, bill
 from scheduler.bills import Bill
 from scheduler.prices import Prices
 from scheduler.samples import Samples, Totals
 from scheduler.store import schema as s
+from scheduler.store import script
 from scheduler.store.database import Database
 from scheduler.store.script import Statement
 
@@ -43,18 +44,13 @@ class Spending:
             end = now if until is None else until
             start = end - _USUAL_SECONDS if since is None else min(since, end)
             start, end = (max(now - self._kept_seconds, min(at, now)) for at in (start, end))
-            rows = self._rows(conn, start, end) if start < end else []
+            asked = {"since": start, "until": end}
+            rows: list[Any] = script.tuples(conn, _RUNS, asked) if start < end else []  # of a Run each
             named = conn.execute(select(s.gpus.c.id, s.gpus.c.name, s.gpus.c.kind))
             known = {gpu_id: (name, kind) for gpu_id, name, kind in named}
         totals = self._samples.totals(start, end)
         fleet = {gpu_id: _presence(known.get(gpu_id), totals.get(gpu_id)) for gpu_id in {*known, *totals}}
-        return bill(map(Run._make, rows), fleet, prices, (start, end))
-
-    def _rows(self, conn: Connection, since: float, until: float) -> list[Any]:
-        """The attempts: a month may have a hundred thousand, and SQLAlchemy would take as long again as the driver."""
-        cursor = conn.connection.cursor()
-        cursor.execute(_RUNS.sql(self._database.dialect, self._database.clock), {"since": since, "until": until})
-        return list(cursor.fetchall())
+        return bill(rows, fleet, prices, (start, end))
 
 
 def _presence(known: tuple[str, str] | None, seen: Totals | None) -> Presence:

@@ -24,6 +24,8 @@ def fill(database: Database, *, jobs: int, gpus: int, days: float, seed: int = 0
     """
     with database.write() as conn:
         database.without_limits(conn)
+        if not database.is_sqlite:
+            conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # it takes its time
         if any(conn.execute(select(table.c.id).limit(1)).first() for table in (s.gpus, s.jobs)):
             raise ValueError("the database is not fresh: it has GPUs or jobs")
         end = database.now(conn) if until is None else until

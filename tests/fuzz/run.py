@@ -91,6 +91,7 @@ _REFUSED_ALL_THE_SAME = {
     "drain_gpus": ["422"],
     "get_advice": ["422"],
     "get_image": ["410", "416"],
+    "get_timeline": ["422"],
     "get_video": ["410", "416"],
     "get_thumbnail": ["410", "416"],
     "get_preview": ["410", "416"],
