@@ -1,6 +1,6 @@
 """What every route needs, made once by `create_app`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import anyio
@@ -13,6 +13,9 @@ from app.metrics import Metrics
 from app.places import Places
 from app.settings import FrontEndSettings
 from app.watch import ChangeHub
+from scheduler.bills import Bill
+from scheduler.evidence import Recorded
+from scheduler.remembered import Remembered
 from scheduler.service import Scheduler
 from scheduler.tracing import Tracer
 
@@ -32,6 +35,9 @@ class Context:
     fetches: Places  # submissions whose image comes from a URL: they may wait long for it
     tracer: Tracer
     submitting: anyio.CapacityLimiter  # as many threads as there may be submissions: some wait for a URL or a disk
+    # What takes long where there is much: the reports until now, used for 50 times as long as they took.
+    spent: Remembered[None, Bill] = field(default_factory=lambda: Remembered(0.0))
+    advised: Remembered[None, Recorded] = field(default_factory=lambda: Remembered(0.0))
 
 
 async def _context(request: Request) -> Context:
