@@ -11,6 +11,7 @@ CHOICES: Mapping[str, str] = {
     "month": "This month",
     "custom": "From … to …",
 }
+_END = date(9999, 1, 1)
 _DAYS = {"today": 1, "7d": 7, "30d": 30}
 
 
@@ -50,9 +51,9 @@ def choose(choice: str, first: str, last: str, now: float, usual: str = "30d") -
         except ValueError:
             problem = "The first and the last day must be given, such as 2030-01-31."
         else:
-            if days[0] <= days[1] < date.max:
+            if days[0] <= days[1] < _END:
                 return Period(choice, *days, until=_midnight(days[1] + timedelta(days=1)))
-            problem = "The first day must not be after the last."
+            problem = "The first day must not be after the last, which must be before the year 9999."
     instead = choose(usual, "", "", now)
     return Period(instead.choice, instead.first, instead.last, problem=f"{problem} Shown: {CHOICES[instead.choice]}.")
 
