@@ -198,6 +198,14 @@ def _job_progress(record: Job) -> api.Progress:
     return api.Progress(fraction=float(done), step=steps if done else 0, steps=steps)
 
 
+def job_cost(record: Job, prices: Prices) -> float | None:
+    """Return what the last attempt of a job cost; None where it was not measured, or its GPU has no price."""
+    used = record.measured
+    if used is None:
+        return None
+    return cost(prices.of(record.gpu_id, record.gpu_name, record.gpu_kind), used.run_seconds / used.sharing)
+
+
 def _measured(record: Job, prices: Prices) -> api.MeasuredUse | None:
     used = record.measured
     if used is None or record.started_at is None:
@@ -212,7 +220,7 @@ def _measured(record: Job, prices: Prices) -> api.MeasuredUse | None:
         step_seconds=used.step_seconds,
         sharing=used.sharing,
         energy_joules=used.energy_joules,
-        cost=cost(prices.of(record.gpu_id, record.gpu_name, record.gpu_kind), used.run_seconds / used.sharing),
+        cost=job_cost(record, prices),
     )
 
 

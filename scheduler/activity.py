@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Integer, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, cast, func, literal, select, union_all
 
 from scheduler.states import JobStatus
 from scheduler.store import schema as s
@@ -63,6 +63,16 @@ class Activities:
                 span_seconds=span_seconds,
                 ended=[found.get(number, Ended(first + number * span_seconds)) for number in range(spans)],
             )
+
+    def counts(self, tenant: str | None = None, most: int = 1000) -> dict[JobStatus, int]:
+        """Return how many jobs of a tenant, or of all, are in each state, counting to `most` + 1 at the most."""
+        j = s.job_states.c
+        counted = []
+        for status in JobStatus:
+            some = select(j.job_id).where(j.status == status, *_of(tenant)).limit(most + 1).subquery()
+            counted.append(select(literal(status.value), func.count()).select_from(some))
+        with self._database.read() as conn:
+            return {JobStatus(status): jobs for status, jobs in conn.execute(union_all(*counted))}
 
 
 def _ended(conn: Connection, tenant: str | None, since: float, span_seconds: float) -> dict[int, Ended]:

@@ -4,6 +4,7 @@ import pytest
 
 from scheduler.activity import Ended
 from scheduler.service import Scheduler
+from scheduler.states import JobStatus
 from tests.support.databases import Clock
 from tests.support.fleet import ERROR, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu
 
@@ -76,3 +77,13 @@ def test_a_tenant_sees_its_own_only(scheduler: Scheduler, gpu: RegisteredGpu, cl
     assert (acme.queued, acme.oldest_wait_seconds, acme.last_hour.succeeded) == (1, 10, 1)
     assert (umbrella.queued, umbrella.oldest_wait_seconds, umbrella.last_hour.succeeded) == (1, 5, 0)
     assert scheduler.activities.look().queued == 2
+
+
+def test_jobs_are_counted_by_state_and_not_further_than_asked(scheduler: Scheduler, gpu: RegisteredGpu) -> None:
+    succeed(scheduler, gpu)
+    for tenant in ("acme", "acme", "acme", "umbrella"):
+        scheduler.queue.submit(new_job(tenant=tenant))
+    nothing = dict.fromkeys(JobStatus, 0)
+    assert scheduler.activities.counts() == nothing | {JobStatus.SUCCEEDED: 1, JobStatus.QUEUED: 4}
+    assert scheduler.activities.counts("acme") == nothing | {JobStatus.QUEUED: 3}
+    assert scheduler.activities.counts("acme", most=1)[JobStatus.QUEUED] == 2
