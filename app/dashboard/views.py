@@ -1,5 +1,5 @@
 """The modules that answer for the pages, each with its `router`."""
 
-from app.dashboard import advice, assets, costs, gpus, job_list, overview, signing_in, submit, timelines
+from app.dashboard import advice, assets, costs, gpus, job_list, job_page, overview, signing_in, submit, timelines
 
-MODULES = (overview, job_list, submit, timelines, gpus, advice, costs, signing_in, assets)
+MODULES = (overview, job_list, job_page, submit, timelines, gpus, advice, costs, signing_in, assets)

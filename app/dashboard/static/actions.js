@@ -2,6 +2,7 @@
 //
 //   <button data-api="POST /v1/jobs/ID/cancel" data-confirm="Cancel it?" data-done="Cancelled">
 //   <form data-api="POST /v1/admin/gpus/ID/drain" data-done="Draining"> fields become JSON, empty ones are left out
+//   <button … data-goes="/jobs/{id}"> goes there when it is done; `{id}` is that of the answer
 //   <button data-opens="ID"> opens the dialog of that id
 
 import { refresh } from "./live.js";
@@ -85,10 +86,10 @@ async function act(element, body) {
   const buttons = element.matches("button") ? [element] : [...element.querySelectorAll("button[type=submit]")];
   for (const button of buttons) button.setAttribute("aria-busy", "true");
   try {
-    await call(method, path, body);
+    const told = await call(method, path, body);
     element.closest("dialog")?.close();
     toast(element.dataset.done ?? "Done");
-    if (element.dataset.goes) location.assign(element.dataset.goes);
+    if (element.dataset.goes) location.assign(element.dataset.goes.replace("{id}", told?.id));
     else await refresh();
   } catch (error) {
     if (element.matches("form")) showProblem(element, error);
