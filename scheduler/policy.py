@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from scheduler.limits import NO_LIMITS, TenantLimits
+from scheduler.windows import Windows
 
 MIB = 2**20
 _DAY = 86_400.0
@@ -33,6 +34,7 @@ class Policy:
     max_queued: int = 10_000
     tenant_limits: TenantLimits = NO_LIMITS  # of a tenant that has none of its own
     unschedulable_grace_seconds: float = 60.0  # a larger GPU may still be registering
+    off_peak: Windows | None = None  # when jobs of the off-peak window may start; None: at any time
     reserve_after_seconds: float = 300.0  # a job that memory holds back for longer gets a GPU reserved
     backfill_depth: int = 32  # jobs of each memory class that are looked at for one that ends in time
     backfill_slack: float = 1.25  # estimates err: a backfilled job must end in time even if it takes so much longer

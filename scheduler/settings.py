@@ -9,13 +9,14 @@ import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scheduler.limits import RATE_MAX, TenantLimits
 from scheduler.params import PRIORITY_MAX, PRIORITY_MIN
 from scheduler.policy import MIB, Order, Policy
 from scheduler.store.database import sqlite_url
+from scheduler.windows import read_windows, read_zone
 
 _SECTIONS = ("frontend", "worker")
 
@@ -55,6 +56,12 @@ class StoreSettings(BaseSettings):
     tenant_requests_per_minute: int | None = Field(
         None, ge=1, le=RATE_MAX, description="Requests of any kind of one tenant in a minute, likewise"
     )
+    off_peak_time_zone: str = Field("UTC", description="The time zone of off_peak, such as Europe/Berlin")
+    off_peak: str = Field(
+        "",
+        description="When jobs of the off-peak window may start: cron expressions, separated by ; or |, whose minutes"
+        " are the window: * 22-23,0-5 * * * is from 22:00 to 06:00; empty: there is no such window",
+    )
     reserve_after_seconds: float = Field(
         300.0, ge=0, description="A job that memory holds back for longer gets a GPU reserved"
     )
@@ -68,6 +75,19 @@ class StoreSettings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("off_peak_time_zone")
+    @classmethod
+    def _a_zone(cls, value: str) -> str:
+        read_zone(value)
+        return value
+
+    @field_validator("off_peak")
+    @classmethod
+    def _windows(cls, value: str, info: ValidationInfo) -> str:
+        if "off_peak_time_zone" in info.data:  # or that has been refused
+            read_windows(value, info.data["off_peak_time_zone"])
+        return value
 
     @property
     def resolved_database_url(self) -> str:
@@ -101,6 +121,7 @@ class StoreSettings(BaseSettings):
                 submits_per_minute=self.tenant_submits_per_minute,
                 requests_per_minute=self.tenant_requests_per_minute,
             ),
+            off_peak=read_windows(self.off_peak, self.off_peak_time_zone),
             reserve_after_seconds=self.reserve_after_seconds,
             hang_seconds=self.hang_seconds,
             retention_seconds=self.retention_days * 86_400,

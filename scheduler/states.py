@@ -28,6 +28,12 @@ class Stage(StrEnum):
     MUXING = "muxing"
 
 
+class Window(StrEnum):
+    """A part of the time, in which a job that asks for it may start."""
+
+    OFF_PEAK = "off_peak"
+
+
 class Outcome(StrEnum):
     """How one attempt ended."""
 

@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import ValidationError
 
 from scheduler.policy import Policy
 from scheduler.settings import StoreSettings
+from scheduler.windows import read_windows
 
 
 class WorkerLike(StoreSettings):
@@ -139,3 +140,35 @@ def test_a_child_process_gets_the_same_settings(elsewhere: Path, monkeypatch: py
         monkeypatch.setenv(name, value)
 
     assert StoreSettings() == settings
+
+
+def test_the_off_peak_window_is_read_in_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELQ_OFF_PEAK", "* 22-23,0-5 * * *; * * * * 0")
+    monkeypatch.setenv("REELQ_OFF_PEAK_TIME_ZONE", "Europe/Berlin")
+
+    settings = StoreSettings()
+
+    assert settings.policy().off_peak == read_windows("* 22-23,0-5 * * * | * * * * 0", "Europe/Berlin")
+    assert settings.environment()["REELQ_OFF_PEAK"] == "* 22-23,0-5 * * *; * * * * 0"
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "wrong"),
+    [
+        ({"off_peak": "* 25 * * *"}, "off_peak", "'* 25 * * *' is no cron expression: Bad hour"),
+        ({"off_peak": "22:00-06:00"}, "off_peak", "has 1 fields, not 5: minute, hour, day, month, weekday"),
+        ({"off_peak_time_zone": "Berlin"}, "off_peak_time_zone", "'Berlin' is no time zone of the IANA"),
+        (
+            {"off_peak": "* 22 * * *", "off_peak_time_zone": "Berlin"},
+            "off_peak_time_zone",
+            "'Berlin' is no time zone of the IANA",
+        ),
+    ],
+)
+def test_a_window_that_is_none_is_refused(values: dict[str, Any], name: str, wrong: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        StoreSettings(**values)
+
+    (error,) = refused.value.errors()
+    assert error["loc"] == (name,)
+    assert wrong in error["msg"]
