@@ -60,8 +60,8 @@ _RERANK_SECONDS = 3600.0
 def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     """Build the application on an open scheduler, which stays the caller's to close.
 
-    Its lifespan runs the reaper, the sweeper, the pruner, the reranker, the alarm and the change hub.
-    `app.state.context` is its `Context`.
+    Its lifespan runs the reaper, the off-peak window's keeper, the sweeper, the pruner, the reranker, the alarm and the
+    change hub. `app.state.context` is its `Context`.
     """
     images.use_pixel_limit(settings.max_image_pixels)
     context = _context(scheduler, settings)
@@ -141,11 +141,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context.hub.start()
     try:
         reap = Chore("reaper", context.scheduler.reaper.run_once, _REAP_SECONDS)
+        put_off = Chore("off-peak", context.scheduler.off_peak.run_once, _REAP_SECONDS)
         sweep = Chore("sweeper", context.scheduler.sweeper.run_once, _SWEEP_SECONDS)
         prune = Chore("pruner", context.scheduler.pruner.run_once, _PRUNE_SECONDS, routine=True)
         rerank = Chore("reranker", context.scheduler.control.rerank, _RERANK_SECONDS)
         watch = Chore("alarm", alarm(context.scheduler, context.settings).run_once, EVERY_SECONDS)
-        with maintaining(reap, sweep, prune, rerank, watch), delivering(context):
+        with maintaining(reap, put_off, sweep, prune, rerank, watch), delivering(context):
             yield
     finally:
         context.hub.release()

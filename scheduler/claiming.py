@@ -107,8 +107,7 @@ class Claims:
                 raise NotFound(f"no GPU {gpu_id}")
             if look.state != GpuState.ACTIVE or not look.ready or look.condemned or look.paused_at is not None:
                 return None
-            if look.due_at is not None and look.due_at <= look.now:
-                trip.run((claims.PROMOTE,), {"now": look.now})
+            self._keep_line(trip, look)
             seat = self._seat(worker_id, gpu_id, lane, free_bytes, look, leases.rows, models.rows)
             head = self._choose(trip, seat, look.reserved_job_id) if seat.budgets else None
             if head is None or shape not in (None, head.shape) or plan not in (None, head.plan):
@@ -117,6 +116,15 @@ class Claims:
         if lease is not None:
             self._wakeup.notify(job_topic(lease.job_id))
         return lease
+
+    def _keep_line(self, trip: Trip, look: Any) -> None:
+        """Put into the line what is due, and take out what waits for a window that is closed, until it opens."""
+        due = look.due_at is not None and look.due_at <= look.now
+        if due:
+            trip.run((claims.PROMOTE,), {"now": look.now})
+        windows = self._policy.off_peak
+        if windows is not None and (due or look.ready_in_window is not None) and not windows.is_open(look.now):
+            trip.run((claims.PUT_OFF,), {"opens_at": windows.next_open(look.now)})
 
     def _seat(
         self,
@@ -189,7 +197,7 @@ class Claims:
 
     def _kept(self, trip: Trip, seat: Seat, job_id: str) -> Any:
         """The job that the GPU is reserved for; a reservation that can not be kept, or not now, is dropped."""
-        values = {"job_id": job_id, "tenant_max_running": self._policy.tenant_limits.max_running}
+        values = self._parameters(seat, ()) | {"job_id": job_id}
         job = self._pass_gate(trip, lambda: trip.row(claims.ONE, values))
         could_start = job is not None and job.plan in seat.plans and job.model not in seat.held_models
         if could_start and self._need(job) <= seat.budget(job).room_bytes:
@@ -203,7 +211,7 @@ class Claims:
             Line(model, plan, above=0, largest=self._classes(budget.free_bytes))
             for (model, plan), budget in seat.budgets.items()
         ]
-        return self._head(trip, claims.best, lines, {})
+        return self._head(trip, seat, claims.best, lines, {})
 
     def _best_in_time(self, trip: Trip, seat: Seat, window: Window) -> Any:
         """The highest ranked job that fits, and that ends before the reserved start or fits beside it."""
@@ -220,10 +228,10 @@ class Claims:
         ]
         within = window.seconds / self._policy.backfill_slack
         limits = {"within_seconds": within, "deep": self._policy.backfill_depth}
-        return self._head(trip, claims.best_in_time, lines, limits)
+        return self._head(trip, seat, claims.best_in_time, lines, limits)
 
-    def _head(self, trip: Trip, scan: Scan, lines: Sequence[Line], limits: dict[str, Any]) -> Any:
-        values = self._parameters(lines) | limits
+    def _head(self, trip: Trip, seat: Seat, scan: Scan, lines: Sequence[Line], limits: dict[str, Any]) -> Any:
+        values = self._parameters(seat, lines) | limits
         return self._pass_gate(trip, lambda: self._first_free(trip, scan, len(lines), values))
 
     def _first_free(self, trip: Trip, scan: Scan, lines: int, values: dict[str, Any]) -> Any:
@@ -247,8 +255,10 @@ class Claims:
         trip.run((claims.PASS_GATES_ALONE,), {})
         return find()
 
-    def _parameters(self, lines: Sequence[Line]) -> dict[str, Any]:
-        return claims.parameters(lines, self._policy.tenant_limits.max_running)
+    def _parameters(self, seat: Seat, lines: Sequence[Line]) -> dict[str, Any]:
+        windows = self._policy.off_peak
+        window_open = windows is None or windows.is_open(seat.now)
+        return claims.parameters(lines, self._policy.tenant_limits.max_running, window_open=window_open)
 
     def _reserve(self, trip: Trip, seat: Seat, best: Any) -> Any:
         """Reserve the GPU for the first job that needs more than is free now, if it outranks `best` and waited long."""
@@ -276,7 +286,7 @@ class Claims:
             for (model, plan), budget in seat.budgets.items()
         ]
         lines = [line for line in lines if line.above < line.largest]
-        return trip.row(claims.blocked(len(lines)), self._parameters(lines)) if lines else None
+        return trip.row(claims.blocked(len(lines)), self._parameters(seat, lines)) if lines else None
 
     def _window(self, seat: Seat, job: Any) -> Window | None:
         return backfill.window(seat.budget(job).free_bytes, self._need(job), seat.running)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import Connection, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from scheduler import held, rank
 from scheduler.errors import InvalidState
@@ -17,6 +15,7 @@ from scheduler.states import JobStatus
 from scheduler.store import eventlog, reads, rows, transitions
 from scheduler.store import schema as s
 from scheduler.store.database import Database
+from scheduler.store.switches import switch
 from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
 
 log = structlog.get_logger(__name__)
@@ -67,7 +66,7 @@ class QueueControl:
         with self._database.write() as conn:
             now = self._database.now(conn)
             already = conn.execute(select(s.queue_state.c.paused_at)).scalar()
-            _switch(conn, paused_at=already or now, pause_reason=reason, pause_actor=actor)
+            switch(conn, paused_at=already or now, pause_reason=reason, pause_actor=actor)
             eventlog.append(conn, "queue.paused", QUEUE, now, actor=actor, data={"reason": reason})
         return self.state()
 
@@ -75,7 +74,7 @@ class QueueControl:
         """Let queued jobs start again; does nothing while the queue is not paused."""
         with self._database.write() as conn:
             if conn.execute(select(s.queue_state.c.paused_at)).scalar() is not None:
-                _switch(conn, paused_at=None, pause_reason=None, pause_actor=None)
+                switch(conn, paused_at=None, pause_reason=None, pause_actor=None)
                 eventlog.append(conn, "queue.resumed", QUEUE, self._database.now(conn), actor=actor)
         self._wakeup.notify(JOBS_WAITING)
         return self.state()
@@ -84,13 +83,13 @@ class QueueControl:
         """Return the queue's switch, its depth by model and memory class, and its reservations."""
         with self._database.read() as conn:
             now = self._database.now(conn)
-            switch = conn.execute(select(s.queue_state)).one_or_none()
+            switches = conn.execute(select(s.queue_state)).one_or_none()
             classes = conn.execute(_DEPTHS).all()
             block = self._policy.memory_class_bytes
             return QueueState(
-                paused_at=switch.paused_at if switch else None,
-                pause_reason=switch.pause_reason if switch else None,
-                pause_actor=switch.pause_actor if switch else None,
+                paused_at=switches.paused_at if switches else None,
+                pause_reason=switches.pause_reason if switches else None,
+                pause_actor=switches.pause_actor if switches else None,
                 ready=sum(row.jobs for row in classes),
                 deferred=conn.execute(_DEFERRED).scalar_one(),
                 running=conn.execute(_RUNNING).scalar_one(),
@@ -171,7 +170,7 @@ class QueueControl:
             count, after = count + len(batch), batch[-1]
             time.sleep(_BREATH_SECONDS)  # for the claims of other processes
         with self._database.write() as conn:
-            _switch(conn, order_signature=signature)
+            switch(conn, order_signature=signature)
         return count
 
     def _rerank_after(self, after: str) -> list[str]:
@@ -221,10 +220,3 @@ def _wait(conn: Connection, now: float) -> float | None:
     oldest = select(_states.ready_at).where(_READY).order_by(_states.job_id).limit(1)
     ready_at = conn.execute(oldest).scalar()
     return None if ready_at is None else max(0.0, now - ready_at)
-
-
-def _switch(conn: Connection, **values: object) -> None:
-    at_first = {"only_row": 1, "order_signature": "", **values}
-    insert = sqlite_insert if conn.dialect.name == "sqlite" else postgres_insert
-    statement = insert(s.queue_state).values(at_first)
-    conn.execute(statement.on_conflict_do_update(index_elements=["only_row"], set_=values))

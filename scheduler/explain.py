@@ -19,6 +19,7 @@ from scheduler.policy import Policy
 from scheduler.records import Gpu, Reservation, Worker
 from scheduler.states import GpuState
 from scheduler.store.lines import Pause
+from scheduler.windows import Windows
 
 
 class Blocker(StrEnum):
@@ -29,6 +30,7 @@ class Blocker(StrEnum):
     QUEUE_PAUSED = "queue_paused"
     MODEL_HELD = "model_held"  # its model has failed too often, or an operator holds it
     DRAINING = "draining"  # all GPUs that fit are draining, drained or faulted
+    WINDOW = "window"  # the window that its caller asked for is closed
     NOT_BEFORE = "not_before"  # its caller's wish
     RETRY_BACKOFF = "retry_backoff"
     NO_WORKER = "no_worker"  # no process is ready on a GPU that fits
@@ -139,7 +141,7 @@ def explain(
     gpus = [offer.gpu for offer in fitting]
     wait = (
         _out_of_reach(job, own, fitting, _next_plan(job, offers, policy), policy)
-        or _not_now(job, gpus, moment)
+        or _not_now(job, gpus, moment, policy.off_peak)
         or _unusable(job, gpus, [offer.gpu for offer in usable], seats)
         or _at_limit(quota)
         or _held_back(job, seats, standing, moment.now)
@@ -247,9 +249,13 @@ def _start_of_its_turn(job: Waiting, seats: Sequence[_Seat], standing: Standing,
     free_after = [seat.free_after for seat in seats if seat.free_after is not None]
     if not free_after:
         return None
-    begin = outlook.start(free_after, standing.work, moment.pace)
     least = job.not_before - moment.now
-    return Span(max(least, begin.p50), max(least, begin.p90))
+    if least <= 0:
+        return outlook.start(free_after, standing.work, moment.pace)
+    begin = outlook.start(free_after, standing.work.and_then(standing.joining), moment.pace)
+    # By then all may be idle, and those that come with it go first.
+    behind = outlook.start([0.0] * len(free_after), standing.joining, moment.pace).shifted(least)
+    return Span(max(behind.p50, begin.p50), max(behind.p90, begin.p90))
 
 
 def _kept_for(job: Waiting, seats: Sequence[_Seat]) -> Reservation | None:
@@ -290,7 +296,7 @@ def _out_of_reach(
     )
 
 
-def _not_now(job: Waiting, fitting: Sequence[Gpu], moment: Moment) -> WaitReason | None:
+def _not_now(job: Waiting, fitting: Sequence[Gpu], moment: Moment, windows: Windows | None) -> WaitReason | None:
     pause = moment.pause
     if pause is not None:
         return WaitReason(
@@ -313,9 +319,20 @@ def _not_now(job: Waiting, fitting: Sequence[Gpu], moment: Moment) -> WaitReason
             "one of these GPUs is resumed",
             {"gpus": [{"gpu": gpu.info.id, "state": gpu.state.value, "reason": gpu.reason} for gpu in fitting]},
         )
-    seconds = job.not_before - moment.now
+    return _put_off(job, moment.now, windows)
+
+
+def _put_off(job: Waiting, now: float, windows: Windows | None) -> WaitReason | None:
+    seconds = job.not_before - now
     if seconds <= 0:
         return None
+    if job.window is not None and windows is not None and not windows.is_open(job.not_before - 1):
+        return WaitReason(
+            Blocker.WINDOW,
+            f"waits for the off-peak window, which opens at {windows.told(job.not_before)}",
+            "the window opens",
+            {"window": job.window, "until_at": job.not_before, "time_zone": windows.zone},
+        )
     if job.attempts:
         return WaitReason(
             Blocker.RETRY_BACKOFF,

@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, select
 
-from scheduler import ids, outlook, placement, rank
+from scheduler import ids, outlook, placement, rank, windows
 from scheduler.errors import NoModel
 from scheduler.explain import Moment, QueueInfo, explain, quota_of
 from scheduler.footprints import Footprints, Predictor
@@ -16,7 +17,7 @@ from scheduler.params import VideoParams
 from scheduler.policy import Policy
 from scheduler.records import Gpu, Job
 from scheduler.remembered import Remembered
-from scheduler.states import JobStatus
+from scheduler.states import JobStatus, Window
 from scheduler.store import gates, lines, reads
 from scheduler.store import schema as s
 from scheduler.store.database import Database
@@ -49,10 +50,12 @@ class Explainer:
             infos = self._explain(conn, queued, predictor)
         return [infos.get(job.id) for job in jobs]
 
-    def outlook(self, model: str, params: VideoParams, priority: float, tenant: str) -> QueueInfo:
+    def outlook(
+        self, model: str, params: VideoParams, priority: float, tenant: str, window: Window | None
+    ) -> QueueInfo:
         """Explain the job that a submit would make now: under the plan, and at the place, that it would get.
 
-        Raises `NoModel` or `Unschedulable`, as the submit would.
+        Raises `NoModel`, `Unschedulable` or `InvalidParameter`, as the submit would.
         """
         policy = self._policy
         predictor = self._footprints.current()
@@ -62,8 +65,9 @@ class Explainer:
             if not offered:
                 raise NoModel(f"no GPU serves {model} at present")
             need = placement.choose(offered, policy.memory_class_bytes).offer.footprint
+            ready_at = windows.earliest(policy.off_peak, window, now)
             own = conn.execute(_CLOCK, {"tenant": tenant}).one_or_none()
-            virtual_at = max(now, own.virtual_at) if own is not None and own.share is not None else now
+            virtual_at = max(ready_at, own.virtual_at) if own is not None and own.share is not None else ready_at
             _, place = rank.place(policy, need, priority=priority, virtual_at=virtual_at)
             asked = Waiting(
                 ids.new_id("job"),  # behind its equals, as any new one
@@ -73,21 +77,24 @@ class Explainer:
                 need,
                 placement.memory_class(need.working_bytes, policy.memory_class_bytes),
                 place,
+                not_before=ready_at if ready_at > now else 0.0,
+                window=window,
             )
             return self._explain(conn, [asked], predictor)[asked.id]
 
     def _explain(self, conn: Connection, jobs: Sequence[Waiting], predictor: Predictor) -> dict[str, QueueInfo]:
         """Explain jobs by id; one that has been claimed meanwhile is left out."""
-        by_line: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
-        for job in jobs:
-            by_line[job.model, job.footprint.plan].append(job)
         present = lines.present(conn, self._database.clock)
         now = present.now
+        jobs = [self._in_window(job, now) for job in jobs]
         until = max(now, *(job.not_before for job in jobs))
         deferred = lines.deferred(conn, until) if present.next_at is not None and present.next_at <= until else []
         served, gpus = reads.models(conn), self._fleet(conn, now)
         limited = gates.places(conn, {job.gate for job in jobs} - {""}, self._policy.tenant_limits.max_running)
         running = {lease.job_id for gpu in gpus for lease in gpu.leases}  # or one would wait behind itself
+        by_line: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
+        for job in jobs:
+            by_line[job.model, job.footprint.plan].append(job)
         infos: dict[str, QueueInfo] = {}
         for (model, plan), waiting in by_line.items():
             known = served.get(model)
@@ -102,6 +109,14 @@ class Explainer:
                 offered = offers(known, gpus, job.params, predictor)
                 infos[job.id] = explain(job, offered, standing, moment, self._policy, quota)
         return infos
+
+    def _in_window(self, job: Waiting, now: float) -> Waiting:
+        """The job as the next claim would put it off, if its window is closed and none has done it yet."""
+        off_peak = self._policy.off_peak
+        if job.window is None or off_peak is None:
+            return job
+        opens_at = off_peak.next_open(max(now, job.not_before))
+        return replace(job, not_before=opens_at) if opens_at > now else job
 
     def _pace(self, conn: Connection, model: str, plan: str) -> Pace:
         return self._paces.get((model, plan), lambda: outlook.learn(lines.ratios(conn, model, plan, _ATTEMPTS)))

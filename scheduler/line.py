@@ -4,12 +4,13 @@ The first thousand places are counted in the database at each look. Further back
 the line: every 250th job with how many are before it, read once in a while for all who ask.
 
 A job that is not to run yet has its place behind all that are, by the time until which it waits. Once that has come it
-goes by its rank, also before a claim has noticed; so the work ahead of it is that of the jobs ranked above it.
+goes by its rank, also before a claim has noticed; so the work ahead of it is that of the jobs ranked above it: of those
+in the line now, and of those that join it at the same time, as all do that wait for a window.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
 from typing import Self
@@ -21,6 +22,7 @@ from scheduler.outlook import Work
 from scheduler.params import VideoParams
 from scheduler.records import Job
 from scheduler.remembered import Remembered
+from scheduler.states import Window
 from scheduler.store import lines
 from scheduler.store.lines import Ahead, Deferred, Ready, Rung
 
@@ -48,23 +50,29 @@ class Waiting:
     not_before: float = 0.0
     attempts: int = 0
     max_attempts: int = 1
+    window: Window | None = None
 
     @classmethod
     def of(cls, job: Job) -> Self:
         """Return that of a queued job."""
         return cls(
             job.id, job.gate, job.model, job.params, job.footprint, job.memory_class, job.rank, job.not_before,
-            job.attempts, job.max_attempts,
+            job.attempts, job.max_attempts, job.window,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How many jobs are `ahead` of a queued one, whether that has been counted or estimated, and the work they are."""
+    """How many jobs are `ahead` of a queued one, whether that has been counted or estimated, and the work they are.
+
+    Of a job that is put off the `work` is that of the jobs in the line; `joining` are those that join it together with
+    the job, and rank above it.
+    """
 
     ahead: int
     exact: bool
     work: Work
+    joining: Work = field(default_factory=Work)
 
 
 class Ladder:
@@ -109,7 +117,8 @@ class Lines:
         all_known = len(deferred) < lines.MOST
         ours = [one for one in deferred if one.model == model and one.plan in plans]
         due = [one.ready for one in ours if one.not_before <= now]
-        sooner = [(one.not_before, one.ready.job_id) for one in ours if one.not_before > now]
+        later = [one for one in ours if one.not_before > now]
+        sooner = [(one.not_before, *_key(one.ready.rank, one.ready.job_id)) for one in later]
         view = (_asked if len(jobs) <= _ASKED else _read)(conn, model, plans, due)
 
         def standing(rank: float, job_id: str) -> Standing:
@@ -123,8 +132,10 @@ class Lines:
 
         def behind_the_line(job: Waiting) -> Standing:
             ready = standing(lines.LAST_RANK, job.id)
-            ahead = ready.ahead + bisect_left(sooner, (job.not_before, job.id))
-            return Standing(ahead, ready.exact, standing(job.rank, job.id).work)
+            end = bisect_left(sooner, (job.not_before, *_key(job.rank, job.id)))
+            begin = bisect_left(sooner, (job.not_before,))
+            joining = _work([one.ready.est_seconds for one in later[begin:end]])
+            return Standing(ready.ahead + end, ready.exact, standing(job.rank, job.id).work, joining)
 
         return [behind_the_line(job) if job.not_before > now else standing(job.rank, job.id) for job in jobs]
 
@@ -170,6 +181,10 @@ def _count(jobs: Sequence[Ready]) -> View:
         return Ahead(jobs, sums[jobs], longest[jobs]), seconds[:jobs] if jobs <= lines.FEW else []
 
     return before
+
+
+def _work(seconds: Sequence[float]) -> Work:
+    return Work(seconds[: lines.FEW], sum(seconds[lines.FEW :]), max(seconds, default=0.0))
 
 
 def _key(rank: float, job_id: str) -> tuple[float, str]:

@@ -72,6 +72,14 @@ class Work:
     rest_seconds: float = 0.0
     longest_seconds: float = 0.0
 
+    def and_then(self, other: "Work") -> "Work":
+        """Return this work and another."""
+        return Work(
+            (*self.first, *other.first),
+            self.rest_seconds + other.rest_seconds,
+            max(self.longest_seconds, other.longest_seconds),
+        )
+
 
 def learn(ratios: Sequence[float]) -> Pace:
     """Return the pace of the last attempts, `ratios` in order of time; `PRIOR` for fewer than `LEAST_RATIOS`.

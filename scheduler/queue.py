@@ -24,6 +24,7 @@ from scheduler.policy import Policy
 from scheduler.records import Attempt, Gpu, Job, JobError, Lease, NewJob, Result, ServedModel
 from scheduler.replanning import Replanner
 from scheduler.search import Filters, Found, page, search
+from scheduler.states import Window
 from scheduler.store import machines, reads, transitions, versions
 from scheduler.store import schema as s
 from scheduler.store.database import Database
@@ -129,12 +130,20 @@ class Queue:
         """Do what `explain` does for several jobs, from one look."""
         return self._explainer.explain(jobs)
 
-    def outlook(self, model: str, params: VideoParams, *, priority: float = 1.0, tenant: str = "default") -> QueueInfo:
+    def outlook(
+        self,
+        model: str,
+        params: VideoParams,
+        *,
+        priority: float = 1.0,
+        tenant: str = "default",
+        window: Window | None = None,
+    ) -> QueueInfo:
         """Say where such a job would stand if it were submitted now, what it would wait for, and when it should end.
 
-        Raises `NoModel` or `Unschedulable`, as the submit would.
+        Raises `NoModel`, `Unschedulable` or `InvalidParameter`, as the submit would.
         """
-        return self._explainer.outlook(model, params, priority, tenant)
+        return self._explainer.outlook(model, params, priority, tenant, window)
 
     def quote(self, model: str, params: VideoParams) -> list[Offer]:
         """Return the footprint and the capacity for such a job on each GPU, under each plan; raises `NoModel`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from scheduler.footprint import Footprint
 from scheduler.params import VideoParams
-from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class NewJob:
     metadata: Mapping[str, str] = field(default_factory=dict)
     tenant: str = "default"
     not_before: float = 0.0  # seconds since 1970 by the database's clock; 0: at once
+    window: Window | None = None  # it starts only then; None: at any time
     idempotency_key: str | None = None
     payload_sha256: str = ""  # what the idempotency key vouches for
     deadline_at: float | None = None  # a job that has not ended by then fails
@@ -137,6 +138,7 @@ class Job:
     max_attempts: int
     not_before: float  # 0: it may be claimed
     ready_at: float  # when it could first be claimed, or will be
+    window: Window | None  # it starts only then
     cancel_requested: bool
     deadline_at: float | None  # when it fails if it has not ended
     retry_of: str | None

@@ -17,6 +17,7 @@ from scheduler.footprints import Footprints
 from scheduler.keys import Keys
 from scheduler.leases import Leases
 from scheduler.measures import Measures
+from scheduler.off_peak import OffPeak
 from scheduler.policy import Policy
 from scheduler.pruner import Pruner
 from scheduler.queue import Queue
@@ -48,6 +49,7 @@ class Scheduler:
     fleet: Fleet
     control: QueueControl
     reaper: Reaper
+    off_peak: OffPeak
     sweeper: Sweeper
     events: Events
     pruner: Pruner
@@ -92,6 +94,7 @@ class Scheduler:
             fleet=fleet,
             control=QueueControl(database, policy, wakeup),
             reaper=Reaper(database, policy, queue, leases, fleet),
+            off_peak=OffPeak(database, policy, wakeup),
             sweeper=Sweeper(database, blobs),
             events=Events(database, policy),
             pruner=Pruner(database, blobs, policy),

@@ -19,6 +19,7 @@ from scheduler.store.database import Database
 from scheduler.store.demand import RefusedSubmit
 from scheduler.store.script import Trip
 from scheduler.store.submission import Fleet, Standing
+from scheduler.windows import Windows, earliest
 
 _LARGEST_GROUP = 256
 
@@ -109,10 +110,10 @@ class Submissions:
             return NoModel(f"no GPU serves {new.model} at present")
         try:
             choice = placement.choose(offered, policy.memory_class_bytes)
+            ready_at = _ready_at(new, policy.off_peak, now)
         except SchedulerError as error:
             return error
         best = choice.offer.footprint
-        ready_at = max(now, new.not_before)
         clock = standing.clock
         virtual_at = clock.submitted(now, ready_at, best.seconds) if clock else ready_at
         weight, place = rank.place(policy, best, priority=new.priority, virtual_at=virtual_at)
@@ -137,8 +138,9 @@ class Submissions:
             progress=None,
             attempts=0,
             max_attempts=policy.max_attempts,
-            not_before=new.not_before if new.not_before > now else 0.0,
+            not_before=ready_at if ready_at > now else 0.0,
             ready_at=ready_at,
+            window=new.window,
             cancel_requested=False,
             deadline_at=new.deadline_at,
             retry_of=new.retry_of,
@@ -181,6 +183,14 @@ def _impossible(new: Sequence[NewJob], answers: Sequence[object]) -> list[Refuse
         for one, answer in zip(new, answers, strict=True)
         if isinstance(answer, Unschedulable)
     ]
+
+
+def _ready_at(new: NewJob, windows: Windows | None, now: float) -> float:
+    """When the job may start at the earliest; raises `InvalidParameter` where it never could."""
+    ready_at = earliest(windows, new.window, max(now, new.not_before))
+    if windows is not None and new.window is not None and new.deadline_at is not None and new.deadline_at <= ready_at:
+        raise InvalidParameter("deadline", f"must be after the window opens, at {windows.told(ready_at)}")
+    return ready_at
 
 
 def _too_high(new: NewJob, limits: TenantLimits) -> InvalidParameter | None:

@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
+from scheduler.errors import InvalidParameter
+from scheduler.states import Window
+
 _FIELDS = 5
 _SEPARATOR = re.compile(r"[;|]")
 _LONGEST_SECONDS = 9 * 366 * 86_400.0  # 29 February may be eight years away
@@ -67,6 +70,18 @@ class Windows:
 
     def _local(self, at: float) -> datetime:
         return datetime.fromtimestamp(at, self._tz)
+
+
+def earliest(windows: Windows | None, window: Window | None, at: float) -> float:
+    """Return the first time from `at` on at which a job may start that asks for this window, or for none.
+
+    Raises `InvalidParameter` for a window where there is none.
+    """
+    if window is None:
+        return at
+    if windows is None:
+        raise InvalidParameter("window", "must not be given: no off-peak window is set here")
+    return windows.next_open(at)
 
 
 def read_zone(name: str) -> ZoneInfo:

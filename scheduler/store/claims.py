@@ -31,14 +31,18 @@ class Line:
     spare: int = 0
 
 
-def parameters(lines: Sequence[Line], tenant_max_running: int | None) -> dict[str, Any]:
-    """Return the parameters that stand for these lines in a scan of so many; see `gates.is_open` for the other."""
+def parameters(lines: Sequence[Line], tenant_max_running: int | None, *, window_open: bool) -> dict[str, Any]:
+    """Return the parameters that stand for these lines in a scan of so many.
+
+    See `gates.is_open` for `tenant_max_running`; unless `window_open` is true, no job of the window is found.
+    """
     of_lines = {f"{name}_{at}": getattr(line, name) for at, line in enumerate(lines) for name in _LINE}
-    return of_lines | {"tenant_max_running": tenant_max_running}
+    return of_lines | {"tenant_max_running": tenant_max_running, "window_open": window_open}
 
 
 _LINE = {"model": "text", "plan": "text", "above": "integer", "largest": "integer", "spare": "integer"}
 
+# No `min`: where its statistics are old, PostgreSQL would rather read all that it is the least of.
 LOOK = (
     # In a statement of its own: the next one must see what the holder of the lock has committed.
     Statement("SELECT id FROM gpus WHERE id = :gpu_id FOR UPDATE", postgres_only=True),
@@ -58,7 +62,11 @@ LOOK = (
                    AS resident_bytes,
                r.job_id AS reserved_job_id,
                (SELECT paused_at FROM queue_state) AS paused_at,
-               (SELECT min(not_before) FROM job_states WHERE status = 'queued' AND not_before > 0) AS due_at,
+               (SELECT not_before FROM job_states WHERE status = 'queued' AND not_before > 0
+                ORDER BY not_before LIMIT 1) AS due_at,
+               (SELECT start_window FROM job_states
+                WHERE status = 'queued' AND not_before = 0 AND start_window IS NOT NULL
+                ORDER BY start_window LIMIT 1) AS ready_in_window,
                {now} AS now
         FROM gpus g
         LEFT JOIN workers w ON w.id = :worker_id AND w.gpu_id = g.id
@@ -72,7 +80,19 @@ PROMOTE = Statement(
     """
     UPDATE job_states SET not_before = 0 WHERE job_id IN (
         SELECT job_id FROM job_states WHERE status = 'queued' AND not_before > 0 AND not_before <= :now
-        ORDER BY not_before LIMIT 100 {skip_locked}
+        ORDER BY not_before, rank DESC LIMIT 100 {skip_locked}
+    )
+    """
+)
+
+# In order, lest two that do it wait for each other. A job that has started before is known by its first wait.
+PUT_OFF = Statement(
+    """
+    UPDATE job_states
+    SET not_before = :opens_at, ready_at = CASE WHEN started_at IS NULL THEN :opens_at ELSE ready_at END
+    WHERE job_id IN (
+        SELECT job_id FROM job_states WHERE status = 'queued' AND not_before = 0 AND start_window IS NOT NULL
+        ORDER BY job_id {for_update}
     )
     """
 )
@@ -142,6 +162,7 @@ _COLUMNS = """
 """
 # What the index has said of the job, once more of its row, which may have changed meanwhile; and so that no index fits.
 _STILL_READY = "s.status || '' = 'queued' AND s.not_before + 0 = 0"
+_IN_WINDOW = "(s.start_window IS NULL OR CAST(:window_open AS boolean))"
 _LOCKED = " {skip_locked}"
 
 
@@ -152,7 +173,7 @@ def _scan(head: str, lines: int) -> str:
     largest = "(SELECT l.largest FROM lines l WHERE l.model = s.model AND l.plan = s.plan)"
     return (
         f"{classes} {_COLUMNS} WHERE s.job_id {{among}} ({heads}){{end_among}} AND {_STILL_READY}"
-        f" AND s.memory_class <= {largest} ORDER BY s.rank DESC, s.job_id LIMIT 1"
+        f" AND {_IN_WINDOW} AND s.memory_class <= {largest} ORDER BY s.rank DESC, s.job_id LIMIT 1"
     )
 
 
@@ -184,7 +205,12 @@ def blocked(lines: int) -> tuple[Statement]:
     return (Statement(_scan(_FIRST_UNRESERVED, lines)),)
 
 
-ONE = (Statement(f"{_COLUMNS} WHERE s.job_id = :job_id AND {_STILL_READY} AND {gates.is_open('s.gate')} {_LOCKED}"),)
+ONE = (
+    Statement(
+        f"{_COLUMNS} WHERE s.job_id = :job_id AND {_STILL_READY} AND {_IN_WINDOW} AND {gates.is_open('s.gate')}"
+        f" {_LOCKED}"
+    ),
+)
 
 # Of claims that would start jobs of limited tenants one goes on at a time: two could each see the same last place. It
 # is one lock for all gates, so that a claim which then finds its gate closed can try another and never wait in a ring.

@@ -1,8 +1,8 @@
 """Queries about the waiting line of one model and plan: who is ahead, and by how much.
 
 The line is in the order of claims: the highest rank first, the smaller id among equals. Jobs that are not to run yet
-come after it, by the time at which they are. `ix_job_states_line` holds all that is asked here of ready jobs, so each
-query reads a stretch of that index and nothing else.
+come after it, by the time at which they are, and then in the same order. `ix_job_states_line` holds all that is asked
+here of ready jobs, so each query reads a stretch of that index and nothing else.
 """
 
 import sys
@@ -51,13 +51,15 @@ _RUNGS = text(
 _DEFERRED = Statement(
     f"""
     SELECT not_before, model, plan, rank, job_id, est_seconds FROM job_states
-    WHERE status = 'queued' AND not_before > 0 AND not_before <= :until ORDER BY not_before, job_id LIMIT {MOST}
+    WHERE status = 'queued' AND not_before > 0 AND not_before <= :until
+    ORDER BY not_before, rank DESC, job_id LIMIT {MOST}
     """  # noqa: S608
 )
 _PRESENT = Statement(
     """
     SELECT {now} AS now, paused_at, pause_reason, pause_actor,
-           (SELECT min(not_before) FROM job_states WHERE status = 'queued' AND not_before > 0) AS next_at
+           (SELECT not_before FROM job_states WHERE status = 'queued' AND not_before > 0
+            ORDER BY not_before LIMIT 1) AS next_at
     FROM (SELECT 1) AS look LEFT JOIN queue_state ON paused_at IS NOT NULL
     """
 )

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 from scheduler.errors import DatabaseNewer
 from scheduler.store.database import Database
 
-HEAD = "0009"
+HEAD = "0010"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 

@@ -23,7 +23,7 @@ from scheduler.records import (
     Result,
     Worker,
 )
-from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage
+from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Stage, Window
 from scheduler.store import schema as s
 
 _JOB_COLUMNS: list[ColumnElement[Any]] = [
@@ -91,6 +91,7 @@ def job(row: Row[Any]) -> Job:
         max_attempts=row.max_attempts,
         not_before=row.not_before,
         ready_at=row.ready_at,
+        window=Window(row.start_window) if row.start_window else None,
         cancel_requested=row.cancel_requested_at is not None,
         deadline_at=row.deadline_at,
         retry_of=row.retry_of,

@@ -64,6 +64,7 @@ jobs = Table(
     Column("webhook_events", JSON),  # and of which: a list of their types
     Column("result_ttl_seconds", Double),  # how long its video is kept, where the caller said so
     Column("traceparent", String),  # what its spans belong to, as W3C has it; NULL: it is not traced
+    Column("asked_not_before", Double),  # the earliest start, where the caller named one
     CheckConstraint("max_attempts >= 1", name="max_attempts"),
 )
 Index("ix_jobs_tenant", jobs.c.tenant, jobs.c.id)
@@ -101,6 +102,7 @@ job_states = Table(
     Column("error_code", String),
     Column("error_message", Text),
     Column("notices", JSON, nullable=False),  # [{at, code, message}]: what the job tells beside its state
+    Column("start_window", String),  # the window in which it may start; NULL: at any time
     CheckConstraint(_one_of("status", JobStatus), name="status"),
     CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="ended_has_time"),
     CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
@@ -112,6 +114,7 @@ job_states = Table(
 )
 READY = text("status = 'queued' AND not_before = 0")
 _DEFERRED = text("status = 'queued' AND not_before > 0")
+READY_IN_WINDOW = text("status = 'queued' AND not_before = 0 AND start_window IS NOT NULL")
 _ENDED = text("finished_at IS NOT NULL")
 _DUE = text("finished_at IS NULL AND deadline_at IS NOT NULL")
 # What a claim seeks: the head of each memory class, gate by gate; for backfill, the first of each that end in time.
@@ -140,10 +143,18 @@ Index(
 )
 Index(
     "ix_job_states_deferred",
-    job_states.c.status,  # or SQLite would think the index of the next but one the better
+    job_states.c.status,  # or SQLite would think the index of the next but two the better
     job_states.c.not_before,
+    job_states.c.rank.desc(),  # of those that come due together the best goes first
     sqlite_where=_DEFERRED,
     postgresql_where=_DEFERRED,
+)
+Index(
+    "ix_job_states_window",
+    job_states.c.status,
+    job_states.c.start_window,
+    sqlite_where=READY_IN_WINDOW,
+    postgresql_where=READY_IN_WINDOW,
 )
 Index("ix_job_states_ended", job_states.c.finished_at, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index("ix_job_states_status", job_states.c.status, job_states.c.job_id)
@@ -588,6 +599,7 @@ queue_state = Table(
     metadata,
     Column("only_row", Integer, primary_key=True, autoincrement=False),
     Column("order_signature", String, nullable=False),  # the policy that the ranks were made with
+    Column("windows_signature", String),  # the windows by which jobs were put off; NULL: there were none
     Column("paused_at", Double),
     Column("pause_reason", Text),
     Column("pause_actor", String),

@@ -238,6 +238,7 @@ def _job(new: NewJob, job: Job) -> dict[str, object]:
         "webhook_events": list(job.webhook_events) if job.webhook_url else None,
         "result_ttl_seconds": job.result_ttl_seconds,
         "traceparent": new.traceparent,
+        "asked_not_before": new.not_before or None,
     }
 
 
@@ -268,6 +269,7 @@ def _state(job: Job) -> dict[str, object]:
         "attempts": 0,
         "version": 1,
         "notices": [],
+        "start_window": job.window,
     }
 
 

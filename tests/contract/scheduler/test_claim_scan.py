@@ -178,7 +178,7 @@ def test_every_scan_seeks_in_the_claim_index(new_scheduler: Scheduler, engine: s
     for _ in range(8):
         scheduler.queue.submit_many([new_job(width=256 + 64 * (number % 8)) for number in range(250)])
     lines = [Line(MODEL.id, plan, above=0, largest=999) for plan in GPU_PLANS]
-    values = claims.parameters(lines, 2) | {"depth": 0, "deep": 8}
+    values = claims.parameters(lines, 2, window_open=True) | {"depth": 0, "deep": 8}
     with scheduler.database.trip() as trip:
         for scan in (claims.best, claims.best_in_time, claims.blocked):
             sql = scan(len(lines))[-1].sql(engine, trip.clock)

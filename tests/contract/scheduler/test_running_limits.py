@@ -244,7 +244,7 @@ def test_claims_and_endings_in_any_order_never_exceed_it(scheduler: Scheduler) -
 def visits(scheduler: Scheduler, scan: Scan, lines: list[Line]) -> int:
     """How much work a scan is, in what the engine counts: SQLite's instructions, or PostgreSQL's rows."""
     sql = scan(len(lines))[-1].sql("sqlite" if scheduler.database.is_sqlite else "postgresql", "0")
-    values = claims.parameters(lines, None) | {"depth": 0, "deep": 8, "within_seconds": 9.0}
+    values = claims.parameters(lines, None, window_open=True) | {"depth": 0, "deep": 8, "within_seconds": 9.0}
     with scheduler.database.trip() as trip:
         cursor = trip.cursor()
         if scheduler.database.is_sqlite:

@@ -18,8 +18,8 @@ JOB = Job(
     metadata={}, image_key="k", priority=1.0, footprint=Footprint("fp16", 5, 7, 20.0), plan_reason="it fits",
     weight=1.5, virtual_at=100.0, rank=0.0, memory_class=1, status=JobStatus.QUEUED, version=(1, 0), progress=None,
     attempts=0, max_attempts=3, not_before=0.0, ready_at=100.0, cancel_requested=False, deadline_at=None, retry_of=None,
-    webhook_url=None, webhook_events=(), result_ttl_seconds=None, gpu_id=None, gpu_name=None, gpu_kind=None,
-    resumed_from_step=None,
+    webhook_url=None, webhook_events=(), result_ttl_seconds=None, window=None, gpu_id=None, gpu_name=None,
+    gpu_kind=None, resumed_from_step=None,
     checkpoint_step=None, notices=(), measured=None, error=None, result=None,
     created_at=1_795_000_000.75, started_at=None, finished_at=None,
 )  # fmt: skip

@@ -12,8 +12,9 @@ from scheduler.outlook import Pace, Span, Work
 from scheduler.placement import Offer
 from scheduler.policy import Policy
 from scheduler.records import Gpu, GpuSample, Job, OpenLease, Progress, Reservation, Worker
-from scheduler.states import GpuState, JobStatus, Stage
+from scheduler.states import GpuState, JobStatus, Stage, Window
 from scheduler.store.lines import Pause
+from scheduler.windows import read_windows
 from tests.support.fleet import GIB, MODEL, PARAMS, gpu_info
 
 NOW = 1000.0
@@ -23,7 +24,7 @@ JOB = Job(
     priority=1.0, footprint=FOOTPRINT, plan_reason="", weight=8.0, virtual_at=NOW, rank=1.0, memory_class=64,
     status=JobStatus.QUEUED, version=(1, 0), progress=None, attempts=0, max_attempts=3, not_before=0.0, ready_at=NOW,
     cancel_requested=False, deadline_at=None, retry_of=None, webhook_url=None, webhook_events=(),
-    result_ttl_seconds=None, gpu_id=None, gpu_name=None, gpu_kind=None,
+    result_ttl_seconds=None, window=None, gpu_id=None, gpu_name=None, gpu_kind=None,
     resumed_from_step=None, checkpoint_step=None, notices=(), measured=None,
     error=None, result=None, created_at=NOW, started_at=None, finished_at=None,
 )  # fmt: skip
@@ -258,6 +259,35 @@ def test_the_pace_of_attempts_counts_for_those_that_run_and_those_that_wait() ->
 def test_time_passes_between_two_reports_of_progress() -> None:
     assert told(offer(running=(0.5,)), now=NOW + 30).eta_seconds == 10.0
     assert told(offer(running=(0.5,)), now=NOW + 300).eta_seconds == 0.0
+
+
+def test_a_window_is_told_in_its_zone() -> None:
+    night = read_windows("* 22-23,0-5 * * *", "Europe/Berlin")
+    assert night is not None
+    noon = NOW - NOW % 86_400 + 43_200
+    waiting = replace(JOB, window=Window.OFF_PEAK, not_before=night.next_open(noon))
+    policy, moment = Policy(off_peak=night), Moment(noon, None, SURE)
+
+    wait = explain(waiting, [offer()], standing(), moment, policy).wait
+    wish = explain(replace(waiting, not_before=waiting.not_before + 60), [offer()], standing(), moment, policy).wait
+
+    assert (wait.code, wait.clears_when) == (Blocker.WINDOW, "the window opens")
+    assert wait.message == "waits for the off-peak window, which opens at 1970-01-01 22:00 (Europe/Berlin)"
+    assert wait.details == {"window": "off_peak", "until_at": waiting.not_before, "time_zone": "Europe/Berlin"}
+    assert wish.code is Blocker.NOT_BEFORE
+
+
+def test_those_that_come_with_a_job_go_first() -> None:
+    waiting = replace(JOB, not_before=NOW + 30)
+    joining = Work((10.0, 20.0), 40.0, 20.0)
+    moment = Moment(NOW, None, SURE)
+
+    def start(work: Work, *offers: Offer) -> float | None:
+        return explain(waiting, offers, Standing(3, True, work, joining), moment, Policy()).eta_seconds
+
+    assert start(Work(), offer()) == 30.0 + 70.0
+    assert start(Work((80.0,), 0.0, 80.0), offer()) == 80.0 + 70.0
+    assert start(Work(), offer(workers=two_workers())) == 30.0 + 35.0
 
 
 def test_a_wait_that_is_set_is_the_least() -> None:
