@@ -109,6 +109,7 @@ _QUEUED = api.Job(
     error=None,
     video=None,
     not_before=None,
+    window=None,
     created_at=_SUBMITTED,
     started_at=None,
     finished_at=None,

@@ -34,6 +34,7 @@ def retry(context: Context, caller: Principal, job: Job, idempotency_key: str | 
         webhook_url=job.webhook_url,
         webhook_events=list(job.webhook_events) or None,
         result_ttl_seconds=job.result_ttl_seconds,
+        window=job.window,
     )
     image = StoredSource(context.scheduler.blobs, job.image_key)
     owner = replace(caller, tenant=job.tenant)

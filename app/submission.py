@@ -97,6 +97,7 @@ def submit(
         metadata=asked.metadata,
         tenant=caller.tenant,
         not_before=not_before,
+        window=asked.window,
         idempotency_key=idempotency_key,
         payload_sha256=payload_sha256,
         deadline_at=deadline_at,

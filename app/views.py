@@ -65,6 +65,7 @@ def job(record: Job, queue: QueueInfo | None, base_url: str, prices: Prices = UN
         error=api.Failure(code=record.error.code, message=record.error.message) if record.error else None,
         video=_video(record, base_url),
         not_before=None if ended_or_running else _maybe_time(record.not_before or None),
+        window=record.window,
         created_at=time_text(record.created_at),
         started_at=_maybe_time(record.started_at),
         finished_at=_maybe_time(record.finished_at),

@@ -10,7 +10,7 @@ import typer
 
 from app.cli.console import FAILED, print_json, say
 from app.cli.following import follow, interruptible
-from app.cli.options import JobId, Priority, Settings
+from app.cli.options import JobId, Priority, Settings, Window
 from app.cli.parameters import parse
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_estimate, show_job, show_jobs
@@ -156,12 +156,13 @@ def estimate(
     model: Annotated[str | None, typer.Option(help="One of the models that workers serve.")] = None,
     preset: Annotated[str | None, typer.Option(help="One of the model's presets, such as fast.")] = None,
     priority: Priority = None,
+    window: Window = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a job with these parameters would need, where it fits and when, without submitting it."""
-    given = {"model": model, "preset": preset, "priority": priority}
+    given = {"model": model, "preset": preset, "priority": priority, "window": window}
     params = {**parse(settings or ()), **{name: value for name, value in given.items() if value is not None}}
     with session(url, api_key, as_json=as_json) as client:
         found = client.estimate(**params)

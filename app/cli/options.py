@@ -29,6 +29,10 @@ Priority = Annotated[
     float | None,
     typer.Option(parser=number, metavar="NUMBER", help="Multiplies the job's weight in the queue.", show_default=False),
 ]
+Window = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Start only in this window: off_peak, where the server has one."),
+]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 Settings = Annotated[
     list[str] | None,

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import typer
 
-_TEXT = frozenset({"model", "webhook_url", "not_before", "deadline"})
+_TEXT = frozenset({"model", "webhook_url", "not_before", "window", "deadline"})
 _NUMBERS = {"priority": float}
 _JSON = frozenset({"metadata"})
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}  # as a form spells it

@@ -48,6 +48,7 @@ def show_job(job: Mapping[str, Any]) -> None:
         "gpu": job["gpu"],
         "checkpoint": optional(job.get("checkpoint_step"), lambda step: f"at step {step}", ""),
         "retry of": job.get("retry_of"),
+        "window": job.get("window"),
         "deadline": job.get("deadline"),
         "webhook": job.get("webhook_url"),
         "metadata": [f"{key}={value}" for key, value in job.get("metadata", {}).items()],
@@ -192,7 +193,7 @@ def _progress(job: Mapping[str, Any]) -> str:
 
 def _turn(queue: Mapping[str, Any]) -> str:
     """The place in the line, or for a job that is put off, in what time it may start."""
-    if queue.get("wait", {}).get("code") == "not_before" and queue["eta_seconds"] is not None:
+    if queue.get("wait", {}).get("code") in ("not_before", "window") and queue["eta_seconds"] is not None:
         return f"in {duration(queue['eta_seconds'])}"
     return f"#{place(queue)}"
 

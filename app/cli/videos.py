@@ -9,7 +9,7 @@ import typer
 
 from app.cli.console import FAILED, fail, print_json, say
 from app.cli.following import follow, interruptible
-from app.cli.options import JobId, Priority, Settings, whole_number
+from app.cli.options import JobId, Priority, Settings, Window, whole_number
 from app.cli.parameters import pairs, parse
 from app.cli.session import DEFAULT_URL, ApiKey, AsJson, Url, session
 from app.cli.tables import show_rows
@@ -76,6 +76,7 @@ def submit(
         str | None,
         typer.Option(metavar="TIME", help="Do not start before then: 2030-01-31T18:00:00Z, or +2h from now."),
     ] = None,
+    window: Window = None,
     deadline: Annotated[
         str | None, typer.Option(metavar="TIME", help="Fail unless it has ended by then; a time as above.")
     ] = None,
@@ -114,6 +115,7 @@ def submit(
         "model": model,
         "preset": preset,
         "not_before": not_before and ahead(not_before, "--not-before"),
+        "window": window,
         "deadline": deadline and ahead(deadline, "--deadline"),
         "seed": seed,
         "webhook_url": webhook_url,

@@ -6,12 +6,14 @@ from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 T = TypeVar("T")
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Window = Literal["off_peak"]
 
 
 class Parameters(TypedDict, total=False):
-    """What decides how much a job needs; a field left out, or None, takes the model's default.
+    """What decides how much a job needs, and when it runs; a field left out, or None, takes the model's default.
 
-    `width` and `height` in pixels, `target_fps` in frames per second; `reelq models` shows the limits and presets.
+    `width` and `height` in pixels, `target_fps` in frames per second; `reelq models` shows the limits and presets. With
+    a `window` it starts only in that.
     """
 
     model: str | None
@@ -26,6 +28,7 @@ class Parameters(TypedDict, total=False):
     preset: str | None
     allow_int8: bool | None
     priority: float | None
+    window: Window | None
 
 
 class JobFields(Parameters, total=False):
@@ -199,6 +202,7 @@ class Job(TypedDict):
     error: Failure | None
     video: Video | None
     not_before: str | None
+    window: Window | None
     deadline: str | None
     retry_of: str | None
     webhook_url: str | None

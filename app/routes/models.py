@@ -43,7 +43,7 @@ def estimate_job(asked: api.EstimateRequest, context: Shared, caller: Caller) ->
     queue = context.scheduler.queue
     offers = queue.quote(served.id, params)
     try:
-        place = queue.outlook(served.id, params, priority=asked.priority, tenant=caller.tenant)
+        place = queue.outlook(served.id, params, priority=asked.priority, tenant=caller.tenant, window=asked.window)
     except Unschedulable:  # the answer says why
         place = None
     inquiry = Inquiry(

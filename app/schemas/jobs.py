@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.schemas.common import Progress
 from scheduler.explain import Blocker
-from scheduler.states import JobStatus, Stage
+from scheduler.states import JobStatus, Stage, Window
 
 
 class JobParams(BaseModel):
@@ -144,8 +144,10 @@ class Job(BaseModel):
     error: Failure | None
     video: Video | None
     not_before: str | None = Field(
-        description="A queued job does not start before this, as it was submitted or after a failed attempt"
+        description="A queued job does not start before this, as it was submitted, until its window opens, or after a "
+        "failed attempt"
     )
+    window: Window | None = Field(description="It starts only in this window; one that runs when it closes runs on")
     created_at: str
     started_at: str | None
     finished_at: str | None

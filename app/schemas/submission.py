@@ -13,6 +13,7 @@ from scheduler.params import (
     PROMPT_MAX_CHARS,
     SEED_MAX,
 )
+from scheduler.states import Window
 from scheduler.webhooks import EVENT_TYPES
 
 RESULT_TTL_MIN_SECONDS = 60
@@ -20,7 +21,7 @@ _ID_MAX_CHARS = 80  # more than any id has
 
 
 class Parameters(Request):
-    """What decides how much a job needs. A field left out takes the model's default."""
+    """What decides how much a job needs, and when it runs. A field left out takes the model's default."""
 
     model: str | None = Field(None, description="A served model's id; by default the newest")
     negative_prompt: str | None = Field(
@@ -45,6 +46,9 @@ class Parameters(Request):
         1.0,
         description=f"{PRIORITY_MIN:g} to {PRIORITY_MAX:g}; higher goes first",
         json_schema_extra={"minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX},
+    )
+    window: Annotated[Window, Field(strict=False)] | None = Field(
+        None, description="`off_peak`: it starts only in the cheap window, where one is set here; null: at any time"
     )
 
 

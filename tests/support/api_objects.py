@@ -80,6 +80,7 @@ def make_job(status: str = "queued", *, sha256: str = "0" * 64, video_bytes: int
         "error": {"code": "out_of_memory", "message": "3 attempts ran out of memory"} if status == "failed" else None,
         "video": video if status == "succeeded" else None,
         "not_before": None,
+        "window": None,
         "webhook_url": None,
         "webhook_events": [],
         "result_ttl_seconds": None,

@@ -1,6 +1,7 @@
 """Jobs of the off-peak window: they start only while it is open, at once when it opens, and say what they wait for."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -362,6 +363,24 @@ def test_several_front_ends_put_off_together(scheduler: Scheduler, clock: Clock,
     told = [one.off_peak.run_once() for one in (scheduler, other, scheduler, other)]
 
     assert [one is not None for one in told] == [True, False, False, False]
+
+
+def test_claims_of_many_workers_at_its_end_take_none_of_them(scheduler: Scheduler, clock: Clock, under: Under) -> None:
+    """All of them find the same jobs late; what may start at any time is started, each job once."""
+    workers = [register_gpu(under(NIGHT), f"GPU-{number}") for number in range(4)]
+    clock.advance(11 * HOUR)
+    scheduler.queue.submit_many([new_job(window=Window.OFF_PEAK, priority=50.0) for _ in range(200)])
+    any_time = [submit(scheduler, window=None).id for _ in range(8)]
+    clock.advance(8 * HOUR)
+
+    with ThreadPoolExecutor(len(workers)) as threads:
+        claims = [threads.submit(gpu.claim) for gpu in workers * 3]
+        started = [lease.job_id for claim in claims if (lease := claim.result()) is not None]
+
+    assert len(set(started)) == len(started)
+    assert set(started) <= set(any_time)
+    assert sorted([*started, *run_all(workers[0])]) == sorted(any_time)
+    assert scheduler.control.state().deferred == 200
 
 
 def test_a_job_that_slips_into_the_line_is_not_found(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,3 +224,8 @@ def test_a_key_that_cannot_be_sent_is_not_shown(reelq, api):
     assert done.returncode == 2
     assert "rq_sec" not in done.stderr
     assert api.requests == []
+
+
+def test_an_estimate_may_be_of_the_window(reelq, answering):
+    reelq("estimate", "--window", "off_peak")
+    assert json.loads(answering.requests[-1][2]) == {"window": "off_peak"}

@@ -23,9 +23,11 @@ def test_without_waiting_stdout_is_the_id(reelq, api, image):
 def test_parameters_are_sent(reelq, api, image):
     api.job(make_job())
     flags = ["--set", "num_frames=8", "--set", "negative_prompt=a=b", "--seed", "0", "--priority", "2.5"]
+    flags += ["--window", "off_peak"]
     assert reelq("submit", str(image), "waves", *flags).returncode == 0
     ((_, _, body),) = api.requests
-    for name, value in (("num_frames", "8"), ("negative_prompt", "a=b"), ("seed", "0"), ("priority", "2.5")):
+    sent = {"num_frames": "8", "negative_prompt": "a=b", "seed": "0", "priority": "2.5", "window": "off_peak"}
+    for name, value in sent.items():
         assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in body
 
 

@@ -15,7 +15,7 @@ KEYS = [
     "id", "object", "tenant", "status", "stage", "progress", "model", "prompt", "params", "priority", "metadata",
     "estimate", "queue", "attempts", "max_attempts", "cancel_requested", "deadline", "retry_of", "webhook_url",
     "webhook_events", "result_ttl_seconds", "gpu", "resumed_from_step", "checkpoint_step", "notices", "measured",
-    "error", "video", "not_before", "created_at", "started_at", "finished_at",
+    "error", "video", "not_before", "window", "created_at", "started_at", "finished_at",
 ]  # fmt: skip
 
 

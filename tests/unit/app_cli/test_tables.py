@@ -89,6 +89,19 @@ def test_a_job_put_off_says_for_how_long(at_80, capsys):
     assert f"position 2; {reason}; starts in about 8d 12h" in capsys.readouterr().out
 
 
+def test_a_job_of_the_window_says_when_that_opens(at_80, capsys):
+    wait = make_job()["queue"]["wait"] | {"code": "window", "clears_when": "the window opens"}
+    reason = "waits for the off-peak window, which opens at 2026-11-30 22:00 (Europe/Berlin)"
+    queue = make_job()["queue"] | {"eta_seconds": 7200.0, "wait": wait, "wait_reason": reason}
+    job = make_job(queue=queue, window="off_peak")
+    assert "in 2h" in at_80(show_jobs, [job])[1]
+    show_job(job)
+    shown = capsys.readouterr().out
+    assert reason in shown
+    assert "window" in shown
+    assert "off_peak" in shown
+
+
 def test_a_job(at_80):
     lines = at_80(show_job, make_job("running", prompt="waves\x1b[31m\nand foam", attempts=2, resumed_from_step=3))
     text = "\n".join(lines)
