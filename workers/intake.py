@@ -117,6 +117,10 @@ class Preparer:
 
     def prepare(self, lease: Lease) -> Attempt | Rejected:
         """Fetch and prepare; what goes wrong becomes the attempt's end."""
+        with logs.about(lease):
+            return self._prepare(lease)
+
+    def _prepare(self, lease: Lease) -> Attempt | Rejected:
         attempt = self._open(lease)
         attempt.log.info(
             "attempt started", model=lease.model, plan=lease.plan, lane=lease.lane, reserved_bytes=lease.reserved_bytes
@@ -271,8 +275,7 @@ class Intake:
             with self._changed:
                 self._want = None  # fulfilled; the engine says what it wants beside it
                 self._claimed += 1
-            with logs.about(lease):
-                self._arrivals.put(self._preparer.prepare(lease))
+            self._arrivals.put(self._preparer.prepare(lease))
 
     def _next_want(self) -> Want | None:
         with self._changed:

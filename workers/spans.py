@@ -24,7 +24,7 @@ def spans(attempt: Attempt, outcome: str, measured: Measured, ending: Ending | N
     lease, stopwatch = attempt.lease, attempt.stopwatch
 
     def at(moment: float) -> float:
-        return lease.claimed_at + moment - stopwatch.began
+        return lease.claimed_at + (moment - stopwatch.began)
 
     laps = [
         Span("prepare" if number == 0 else _NAMES[lap.stage], at(lap.began), at(lap.ended), _of_lap(lap))
