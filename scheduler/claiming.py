@@ -118,13 +118,12 @@ class Claims:
         return lease
 
     def _keep_line(self, trip: Trip, look: Any) -> None:
-        """Put into the line what is due, and take out what waits for a window that is closed, until it opens."""
-        due = look.due_at is not None and look.due_at <= look.now
-        if due:
-            trip.run((claims.PROMOTE,), {"now": look.now})
-        windows = self._policy.off_peak
-        if windows is not None and (due or look.ready_in_window is not None) and not windows.is_open(look.now):
-            trip.run((claims.PUT_OFF,), {"opens_at": windows.next_open(look.now)})
+        """Put off what could start now but for its window, which is closed; then put into the line what is due."""
+        windows, now = self._policy.off_peak, look.now
+        if windows is not None and look.window_at is not None and look.window_at <= now and not windows.is_open(now):
+            trip.run((claims.PUT_OFF,), {"now": now, "opens_at": windows.next_open(now)})
+        if look.due_at is not None and look.due_at <= now:
+            trip.run((claims.PROMOTE,), {"now": now})
 
     def _seat(
         self,

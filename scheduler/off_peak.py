@@ -41,11 +41,11 @@ class OffPeak:
             return None
         with self._database.read() as conn:
             now = self._database.now(conn)
-            if windows.is_open(now) or not store.any_ready(conn):
+            if windows.is_open(now) or not store.any_due(conn, now):
                 return None
         opens_at = windows.next_open(now)
         with self._database.trip() as trip:
-            jobs = store.put_off(trip, opens_at)
+            jobs = store.put_off(trip, now, opens_at)
         return f"the off-peak window is closed: jobs put off to {windows.told(opens_at)}: {jobs}" if jobs else None
 
     def _follow(self) -> str | None:

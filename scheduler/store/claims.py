@@ -64,9 +64,8 @@ LOOK = (
                (SELECT paused_at FROM queue_state) AS paused_at,
                (SELECT not_before FROM job_states WHERE status = 'queued' AND not_before > 0
                 ORDER BY not_before LIMIT 1) AS due_at,
-               (SELECT start_window FROM job_states
-                WHERE status = 'queued' AND not_before = 0 AND start_window IS NOT NULL
-                ORDER BY start_window LIMIT 1) AS ready_in_window,
+               (SELECT not_before FROM job_states WHERE status = 'queued' AND start_window IS NOT NULL
+                ORDER BY not_before LIMIT 1) AS window_at,
                {now} AS now
         FROM gpus g
         LEFT JOIN workers w ON w.id = :worker_id AND w.gpu_id = g.id
@@ -91,7 +90,7 @@ PUT_OFF = Statement(
     UPDATE job_states
     SET not_before = :opens_at, ready_at = CASE WHEN started_at IS NULL THEN :opens_at ELSE ready_at END
     WHERE job_id IN (
-        SELECT job_id FROM job_states WHERE status = 'queued' AND not_before = 0 AND start_window IS NOT NULL
+        SELECT job_id FROM job_states WHERE status = 'queued' AND start_window IS NOT NULL AND not_before <= :now
         ORDER BY job_id {for_update}
     )
     """

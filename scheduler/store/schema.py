@@ -114,7 +114,7 @@ job_states = Table(
 )
 READY = text("status = 'queued' AND not_before = 0")
 _DEFERRED = text("status = 'queued' AND not_before > 0")
-READY_IN_WINDOW = text("status = 'queued' AND not_before = 0 AND start_window IS NOT NULL")
+FOR_WINDOW = text("status = 'queued' AND start_window IS NOT NULL")
 _ENDED = text("finished_at IS NOT NULL")
 _DUE = text("finished_at IS NULL AND deadline_at IS NOT NULL")
 # What a claim seeks: the head of each memory class, gate by gate; for backfill, the first of each that end in time.
@@ -152,9 +152,9 @@ Index(
 Index(
     "ix_job_states_window",
     job_states.c.status,
-    job_states.c.start_window,
-    sqlite_where=READY_IN_WINDOW,
-    postgresql_where=READY_IN_WINDOW,
+    job_states.c.not_before,
+    sqlite_where=FOR_WINDOW,
+    postgresql_where=FOR_WINDOW,
 )
 Index("ix_job_states_ended", job_states.c.finished_at, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index("ix_job_states_status", job_states.c.status, job_states.c.job_id)

@@ -28,7 +28,7 @@ _HELD = (
     .limit(_BATCH)
     .with_for_update(of=s.job_states)
 )
-_ANY_READY = select(_states.job_id).where(s.READY_IN_WINDOW).limit(1)
+_ANY_DUE = select(_states.job_id).where(s.FOR_WINDOW, _states.not_before <= bindparam("now")).limit(1)
 _MOVE = (
     update(s.job_states)
     .where(_states.job_id == bindparam("id"))
@@ -62,14 +62,14 @@ class Place(NamedTuple):
     rank: float
 
 
-def any_ready(conn: Connection) -> bool:
-    """Tell whether a job of the window stands in the line."""
-    return conn.execute(_ANY_READY).first() is not None
+def any_due(conn: Connection, now: float) -> bool:
+    """Tell whether a job of the window could start now but for that."""
+    return conn.execute(_ANY_DUE, {"now": now}).first() is not None
 
 
-def put_off(trip: Trip, opens_at: float) -> int:
-    """Take the jobs of the window out of the line until then; returns how many there were."""
-    return trip.run((claims.PUT_OFF,), {"opens_at": opens_at})[0].rowcount
+def put_off(trip: Trip, now: float, opens_at: float) -> int:
+    """Put off the jobs of the window that could start now; returns how many there were."""
+    return trip.run((claims.PUT_OFF,), {"now": now, "opens_at": opens_at})[0].rowcount
 
 
 def held(conn: Connection, after: str) -> Sequence[Held]:

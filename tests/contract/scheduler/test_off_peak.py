@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from scheduler.claiming import Claims
 from scheduler.errors import InvalidParameter
@@ -94,6 +94,21 @@ def test_what_has_not_started_by_its_end_waits_for_the_next(scheduler: Scheduler
     assert run_all(gpu) == []
     clock.advance(16 * HOUR)
     assert run_all(gpu) == [job.id for job in nights]
+
+
+def test_a_night_that_nobody_claims_in_holds_up_no_other_job(scheduler: Scheduler, clock: Clock) -> None:
+    """More than a claim puts into the line have come due, and were never put there."""
+    gpu = register_gpu(scheduler)
+    scheduler.queue.submit_many([new_job(window=Window.OFF_PEAK) for _ in range(130)])
+    clock.advance(19 * HOUR)
+    retried = submit(scheduler, window=None)
+    scheduler.leases.retry(gpu.must_claim(), ERROR)
+    clock.advance(5)
+
+    assert gpu.must_claim().job_id == retried.id
+    with scheduler.database.read() as conn:
+        waiting = select(s.job_states.c.not_before).where(s.job_states.c.start_window.is_not(None)).distinct()
+        assert conn.execute(waiting).scalars().all() == [clock.seconds - 5 + 15 * HOUR]
 
 
 def test_one_that_runs_at_its_end_runs_on(scheduler: Scheduler, clock: Clock) -> None:
@@ -253,7 +268,7 @@ def test_jobs_that_wait_for_it_are_put_off_in_the_queues_figures(scheduler: Sche
 
     assert told is not None
     assert told.startswith("the off-peak window is closed: jobs put off to ")
-    assert told.endswith(" 22:00 (UTC): 1")
+    assert told.endswith(" 22:00 (UTC): 2"), "the one that was never put into the line among them"
     state = scheduler.control.state()
     assert (state.ready, state.deferred, state.oldest_wait_seconds) == (0, 2, None)
     assert scheduler.off_peak.run_once() is None
@@ -396,6 +411,6 @@ def test_a_job_that_slips_into_the_line_is_not_found(scheduler: Scheduler, monke
 
 
 def test_the_look_for_jobs_in_the_line_reads_an_index_of_them(scheduler: Scheduler) -> None:
-    ready = select(func.min(s.job_states.c.start_window)).where(s.READY_IN_WINDOW)
+    times = select(s.job_states.c.not_before).where(s.FOR_WINDOW).order_by(s.job_states.c.not_before).limit(1)
 
-    assert "ix_job_states_window" in " ".join(query_plan(scheduler, ready))
+    assert "ix_job_states_window" in " ".join(query_plan(scheduler, times))

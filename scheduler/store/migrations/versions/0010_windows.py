@@ -6,7 +6,7 @@ from alembic import op
 revision = "0010"
 down_revision = "0009"
 
-_READY_IN_WINDOW = sa.text("status = 'queued' AND not_before = 0 AND start_window IS NOT NULL")
+_FOR_WINDOW = sa.text("status = 'queued' AND start_window IS NOT NULL")
 _DEFERRED = sa.text("status = 'queued' AND not_before > 0")
 
 
@@ -27,8 +27,8 @@ def upgrade() -> None:
     op.create_index(
         "ix_job_states_window",
         "job_states",
-        ["status", "start_window"],
+        ["status", "not_before"],
         unique=False,
-        sqlite_where=_READY_IN_WINDOW,
-        postgresql_where=_READY_IN_WINDOW,
+        sqlite_where=_FOR_WINDOW,
+        postgresql_where=_FOR_WINDOW,
     )
