@@ -15,7 +15,7 @@ from scheduler.errors import NoModel
 from scheduler.states import JobStatus
 
 _REFRESH_SECONDS = 2.0
-_SLOW_REFRESH_SECONDS = 15.0  # of a search, which reads many prompts, and of jobs that are not the newest
+_SLOW_REFRESH_SECONDS = 10.0  # of a search, which looks at many jobs, and of those that are not the newest
 _MOST_COUNTED = 1000
 
 router = APIRouter(include_in_schema=False)
@@ -34,7 +34,7 @@ def get_jobs(request: Request, context: Shared, caller: Caller, asked: Annotated
         caller,
         "jobs.html",
         title="Jobs",
-        refresh_seconds=_REFRESH_SECONDS if asked.newest and asked.q is None else _SLOW_REFRESH_SECONDS,
+        refresh_seconds=_REFRESH_SECONDS if asked.newest and not asked.narrowed else _SLOW_REFRESH_SECONDS,
         asked=asked,
         page=page,
         jobs=list(zip(page.jobs, places, costs, strict=True)),

@@ -1,8 +1,5 @@
 """What has happened to a job, in plain words; and what to do about a failure."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from scheduler.events import Event
 
 _ADVICE = {
@@ -21,6 +18,16 @@ _ADVICE = {
 }
 _OTHERWISE = "Retry it, as it is or with changes."
 
+_SENTENCES = {
+    "job.queued": "Submitted, with plan {plan}",
+    "job.running": "Attempt {attempt} began on GPU {gpu}",
+    "job.preempted": "Asked to stop for now",
+    "job.reprioritized": "Priority changed to {priority:g}",
+    "job.replanned": "Now with plan {plan}: {reason}",
+    "job.checkpoint_discarded": "Its checkpoint was discarded: {reason}",
+    "job.cancel_requested": "Asked to stop, to be cancelled",
+    "job.result_expired": "The video was deleted: its time was over",
+}
 _REQUEUED = {
     "released": "Given back to the queue; it costs no attempt",
     "retried": "Back in the queue after an error",
@@ -38,32 +45,24 @@ def words(event: Event, *, for_operator: bool) -> str:
 
     Who did something as the operator, and why, only the operator is told.
     """
-    data = event.data
-    by = f" by {event.actor}" if for_operator and event.actor else ""
-    why = f": {data['reason']}" if for_operator and data.get("reason") else ""
-    match event.type:
-        case "job.queued":
-            return f"Submitted, with plan {data['plan']}"
-        case "job.running":
-            return f"Attempt {data['attempt']} began on GPU {data['gpu']}"
-        case "job.requeued":
-            return _REQUEUED.get(data["outcome"], "Back in the queue") + _error(data)
-        case "job.preempted":
-            return f"Asked to stop for now{by}{why}"
-        case "job.reprioritized":
-            return f"Priority changed to {data['priority']:g}{by}"
-        case "job.replanned":
-            return f"Now with plan {data['plan']}: {data['reason']}"
-        case "job.checkpoint_discarded":
-            return f"Its checkpoint was discarded: {data['reason']}"
-        case "job.cancel_requested":
-            return "Asked to stop: its deadline has passed" if data.get("reason") else "Asked to stop, to be cancelled"
-        case "job.result_expired":
-            return "The video was deleted: its time was over"
-        case _:
-            return event.type.removeprefix("job.").replace("_", " ").capitalize() + _error(data)
+    told = _SENTENCES.get(event.type)
+    if event.type == "job.requeued":
+        told = _REQUEUED.get(event.data.get("outcome", ""))
+    elif event.type == "job.cancel_requested" and event.data.get("reason"):
+        told = "Asked to stop: its deadline has passed"
+    try:
+        sentence = told.format_map(event.data) if told else _plain(event.type)
+    except KeyError:  # another version's events may say less
+        sentence = _plain(event.type)
+    error = event.data.get("error")
+    return sentence + (f": {error['message']}" if error else "") + (_operators_part(event) if for_operator else "")
 
 
-def _error(data: Mapping[str, Any]) -> str:
-    error = data.get("error")
-    return f": {error['message']}" if error else ""
+def _plain(type_: str) -> str:
+    return type_.removeprefix("job.").replace("_", " ").capitalize()
+
+
+def _operators_part(event: Event) -> str:
+    by = f" by {event.actor}" if event.actor and event.type != "job.replanned" else ""
+    reason = event.data.get("reason") if event.type == "job.preempted" else None
+    return by + (f": {reason}" if reason else "")

@@ -30,6 +30,8 @@ def told(type_: str, actor: str | None = None, *, for_operator: bool = True, **d
         ("job.succeeded", {}, "Succeeded"),
         ("job.failed", {"error": ERROR}, "Failed: it broke"),
         ("job.of_a_later_version", {}, "Of a later version"),
+        ("job.running", {}, "Running"),
+        ("job.requeued", {}, "Requeued"),
     ],
 )
 def test_an_event_is_a_sentence(type_: str, data: dict[str, Any], words: str) -> None:
