@@ -72,7 +72,7 @@ function forecastOf(gpu) {
 }
 
 function ending({ ending, in_seconds, lost_seconds }) {
-  const lost = lost_seconds >= 1 ? `, and ${duration(lost_seconds)} of work are lost` : "";
+  const lost = lost_seconds >= 1 ? `, and ${duration(lost_seconds)} of work is lost` : "";
   if (ending === "finishes") return `finishes in ${duration(in_seconds)}`;
   if (ending === "killed") return `is killed in ${duration(in_seconds)} and goes back to the queue${lost}`;
   return `goes back to the queue in ${duration(in_seconds)}${lost}`;

@@ -273,3 +273,11 @@ def test_the_life_of_jobs_is_told_in_order(scheduler: Scheduler) -> None:
     everything = scheduler.events.read()
     assert all(later.position == earlier.position + 1 for earlier, later in pairwise(everything))
     assert {event.tenant for event in everything if event.subject == job_id} == {"acme"}
+
+
+def test_the_latest_of_a_subject_come_first(scheduler: Scheduler) -> None:
+    tell(scheduler, "gpu.draining", "gpu.drained", "gpu.active", subject="GPU-0")
+    tell(scheduler, "gpu.faulted", subject="GPU-1")
+    assert types(scheduler.events.latest("GPU-0", 2)) == ["gpu.active", "gpu.drained"]
+    assert types(scheduler.events.latest("GPU-0", 10)) == ["gpu.active", "gpu.drained", "gpu.draining"]
+    assert scheduler.events.latest("GPU-2", 10) == []

@@ -163,3 +163,15 @@ def test_a_window_that_makes_no_sense(scheduler: Scheduler, since: float | None,
 def test_the_longest_window(scheduler: Scheduler, clock: Clock, gpu: RegisteredGpu) -> None:
     found = scheduler.timeline.read(clock.seconds - LONGEST_SECONDS, clock.seconds + DAY)
     assert found.window == (clock.seconds - LONGEST_SECONDS, clock.seconds)
+
+
+def test_the_curves_of_all_gpus_at_once(scheduler: Scheduler, clock: Clock, gpu: RegisteredGpu) -> None:
+    register_gpu(scheduler, "GPU-1")
+    clock.advance(1800)
+    scheduler.fleet.sample("GPU-1", GpuSample(6 * GIB, 18 * GIB))
+    clock.advance(30)
+    curves = scheduler.timeline.curves(3600.0, most=60)
+    assert list(curves) == ["GPU-0", "GPU-1"]
+    assert {(curve.step_seconds, len(curve.used_bytes)) for curve in curves.values()} == {(60, 60)}
+    assert [value for value in curves["GPU-1"].used_bytes if value is not None] == [0.0, 6 * GIB]
+    assert [value for value in curves["GPU-0"].used_bytes if value is not None] == [0.0]
