@@ -9,7 +9,7 @@ const panel = () => document.getElementById("quote");
 let timer = 0;
 let asked = 0;
 
-/** Ask soon; `fields` returns the parameters, `told` is called with what is wrong with them by field. */
+/** Ask soon; `fields` returns the parameters, null where they cannot be; `told` gets what is wrong with them by field. */
 export function soon(fields, told, pause = PAUSE_MS) {
   clearTimeout(timer);
   timer = setTimeout(() => (document.hidden ? soon(fields, told, AGAIN_MS) : ask(fields, told)), pause);
@@ -19,9 +19,14 @@ export function soon(fields, told, pause = PAUSE_MS) {
 
 async function ask(fields, told) {
   const mine = (asked += 1);
+  const wanted = fields();
+  if (!wanted) {
+    told([]);
+    return refuse();
+  }
   panel().setAttribute("aria-busy", "true");
   try {
-    const quote = await call("POST", "/v1/estimates", fields());
+    const quote = await call("POST", "/v1/estimates", wanted);
     if (mine !== asked) return;
     told([]);
     show(quote);
@@ -29,18 +34,24 @@ async function ask(fields, told) {
     if (mine !== asked) return;
     const refused = error instanceof Refused;
     told(refused ? error.errors : []);
-    if (refused && error.errors.length) verdict("bad", "This cannot be submitted as it is.");
-    else verdict("bad", refused ? error.message : "The service does not answer; asking again.");
-    hide(true);
+    if (refused && error.errors.length) refuse();
+    else refuse(refused ? error.message : "The service does not answer; asking again.");
   }
   panel().removeAttribute("aria-busy");
   soon(fields, told, AGAIN_MS);
 }
 
+function refuse(words = "This cannot be submitted as it is.") {
+  panel().removeAttribute("aria-busy");
+  verdict("bad", words);
+  hide(true);
+}
+
 function show(quote) {
-  hide(!quote.fits);
+  hide(false);
+  if (!quote.fits) refuse(`It would be refused: ${quote.reason}`);
   showGpus(quote.gpus);
-  if (!quote.fits) return verdict("bad", `It would be refused: ${quote.reason}`);
+  if (!quote.fits) return;
   const { estimate, wait } = quote;
   const start = quote.expected_start;
   const now = quote.position === 1 && wait?.code === "dispatching";
@@ -63,7 +74,7 @@ function span(expected, now = false) {
 }
 
 function until(time) {
-  return duration(Math.max(0, (new Date(time) - Date.now()) / 1000));
+  return duration(Math.max(1, (new Date(time) - Date.now()) / 1000));
 }
 
 function fill(name, words, more = "") {
@@ -79,8 +90,7 @@ function verdict(kind, words) {
 }
 
 function hide(hidden) {
-  document.getElementById("numbers").hidden = hidden;
-  if (hidden) document.getElementById("gpus").hidden = true;
+  for (const id of ["numbers", "gpus"]) document.getElementById(id).hidden = hidden;
 }
 
 function showGpus(gpus) {

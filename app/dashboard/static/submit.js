@@ -29,7 +29,9 @@ function fields() {
   return found;
 }
 
+/** What to ask for a quote of; null where it is plain that there is none. */
 function parameters() {
+  if (impossible().length) return null;
   return Object.fromEntries(Object.entries(fields()).filter(([name]) => !NOT_ESTIMATED.has(name)));
 }
 
@@ -49,14 +51,20 @@ function clear(names) {
   for (const name of names) tell(name, "");
 }
 
-/** What cannot be read as a number has no value: the service would not be told of it. */
-function unreadable() {
-  return [...form.elements].filter((one) => one.validity?.badInput).map(({ name }) => ({ field: name, message: "must be a number, or a whole date and time" }));
+/** The numbers and times that cannot be, which the service need not be asked about. */
+function impossible() {
+  return [...form.elements].flatMap((control) => {
+    const { name, min, max, step, value, validity } = control;
+    if (validity?.badInput) return { field: name, message: "must be a number, or a whole date and time" };
+    if (control.type !== "number" || validity.valid) return [];
+    if (!validity.stepMismatch) return { field: name, message: `must be from ${min} to ${max}, not ${value}` };
+    return { field: name, message: step === "1" ? `must be a whole number, not ${value}` : `must be divisible by ${step}, not ${value}` };
+  });
 }
 
 function showEstimated(errors) {
   clear([...form.elements].map(({ name }) => name).filter((name) => name && !NOT_ESTIMATED.has(name)));
-  for (const { field, message } of [...errors, ...unreadable()]) tell(field, sentence(message));
+  for (const { field, message } of [...errors, ...impossible()]) tell(field, sentence(message));
 }
 
 function showRefused({ errors, detail }, byUrl) {
@@ -92,7 +100,7 @@ function body() {
 
 /** What is wrong that the service need not be asked about. */
 function mistakes() {
-  const found = unreadable();
+  const found = impossible();
   const said = fields();
   if (!form.elements.image.files.length && !said.image_url) found.push({ field: "image", message: "choose an image, or name the URL of one" });
   if (!said.prompt?.trim()) found.push({ field: "prompt", message: "say what should happen" });

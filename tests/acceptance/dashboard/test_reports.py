@@ -1,6 +1,7 @@
 """The pages Costs and Advice in a real browser."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_a_column_sorts_by_its_numbers_and_stays_so(service: Service, visits: Vi
     expect(heading).to_have_attribute("aria-sort", "descending")
     assert column(page, "outcomes", 1) == ["succeeded", "cancelled"]
     page.keyboard.press("r")
-    page.wait_for_function("document.getElementById('live').dataset.at")
+    expect(page.locator("#live")).to_have_attribute("data-at", re.compile(":"))
     assert column(page, "outcomes", 1) == ["succeeded", "cancelled"]
     page.keyboard.press("Enter")
     expect(heading).to_have_attribute("aria-sort", "ascending")
@@ -70,7 +71,7 @@ def test_a_table_is_saved_with_its_exact_numbers(service: Service, visits: Visit
         page.locator("section", has=page.locator("#tenants")).get_by_role("button", name="Download CSV").click()
     assert saved.value.suggested_filename == "costs-tenants.csv"
     saved.value.save_as(tmp_path / "costs.csv")
-    (line,) = csv.DictReader((tmp_path / "costs.csv").open(newline=""))
+    (line,) = csv.DictReader((tmp_path / "costs.csv").read_text().splitlines())
     (told,) = service.client.get("/v1/admin/costs").json()["tenants"]
     assert line["tenant"] == "default"
     for name in ("videos", "attempts", "gpu_seconds", "cost", "cost_per_video"):
@@ -81,7 +82,7 @@ def test_what_to_do_about_hardware(service: Service, visits: Visits) -> None:
     page = visits.open("/advice")
     told = service.client.get("/v1/admin/advice", params={"growth": "high"}).json()
     expect(page.get_by_text("What is missing to be sure")).to_be_visible()
-    page.get_by_label("Growth").select_option("high")
+    page.get_by_role("combobox", name="Growth").select_option("high")
     page.get_by_label("Price of a card").fill("700")
     page.get_by_label("Price of a card").press("Enter")
     page.wait_for_url("**/advice?window=7d&growth=high&card_price=700")

@@ -79,9 +79,11 @@ def test_the_quote_follows_the_form(service: Service, page: Page) -> None:
 
 def test_a_value_outside_of_the_limits_is_told_at_its_field(page: Page) -> None:
     page.get_by_label("Width").fill("65")
-    expect(page.locator("#width-fault")).to_have_text("Width must be divisible by 8, not 65.")
+    expect(page.locator("#width-fault")).to_have_text("Must be divisible by 8, not 65.")
     expect(page.get_by_label("Width")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#verdict")).to_contain_text("cannot be submitted")
+    page.get_by_label("Width").fill("4096")
+    expect(page.locator("#width-fault")).to_have_text("Must be from 64 to 2048, not 4096.")
     page.get_by_label("Width").fill("64")
     expect(page.locator("#width-fault")).to_be_empty()
     expect(page.locator("#verdict")).to_contain_text("It would be done")
@@ -212,6 +214,7 @@ def test_by_keyboard_alone(service: Service, visits: Visits, page: Page, image: 
     job_id = page.url.rpartition("/")[2]
     assert service.job(job_id)["prompt"] == "by keyboard"
     service.client.post(f"/v1/jobs/{job_id}/cancel")
+    service.wait(job_id)
 
 
 def test_on_a_phone_nothing_sticks_out(visits: Visits) -> None:
