@@ -34,12 +34,16 @@ class Fleet:
         self.upkeep = Upkeep(database, policy, wakeup, leases)
 
     def register(self, model: ServedModel, gpus: Iterable[GpuInfo]) -> None:
-        """Register one host's model and GPUs together; the state of a known GPU (a drain) is kept."""
+        """Register one host's model and GPUs together; the state of a known GPU (a drain) is kept.
+
+        Only one whose host was stopped for want of work is active again: it was started because there is some.
+        """
         with self._database.write() as conn:
             now = self._database.now(conn)
             machines.upsert_model(conn, model, now)
             for info in sorted(gpus, key=lambda gpu: gpu.id):  # as all who lock several do
                 machines.upsert_gpu(conn, info, now)
+                drain_rows.welcome_back(conn, info.id, now)
 
     def sample(self, gpu_id: str, look: GpuSample) -> None:
         """Record a look at a GPU: as the latest, and in its samples. It also shows that its supervisor lives.

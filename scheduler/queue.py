@@ -196,6 +196,6 @@ class Queue:
         return self._replanner.feed_idle_workers()
 
     def _recent_gpus(self, conn: Connection, now: float) -> list[Gpu]:
-        """The fleet: a GPU that has been away for longer than the policy's memory no longer counts."""
+        """The fleet: a GPU that has been away for longer than the policy's memory no longer counts, if not stopped."""
         fleet = machines.gpus(conn, online_since=now - self._policy.worker_ttl_seconds)
-        return [gpu for gpu in fleet if gpu.seen_at >= now - self._policy.gpu_memory_seconds]
+        return [gpu for gpu in fleet if gpu.is_stopped or gpu.seen_at >= now - self._policy.gpu_memory_seconds]

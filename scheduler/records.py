@@ -297,13 +297,17 @@ class OpenLease:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How a GPU is being emptied. Times are seconds since 1970, by the database's clock; None: never."""
+    """How a GPU is being emptied. Times are seconds since 1970, by the database's clock; None: never.
+
+    At `stopped_at` the stop of its host was asked for (`provision`); such a GPU counts as one that can come back.
+    """
 
     mode: DrainMode
     asked_at: float
     deadline_at: float | None
     on_deadline: OnDeadline
     resume_at: float | None
+    stopped_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +336,11 @@ class Gpu:
     reservation: Reservation | None
     workers: tuple[Worker, ...]
     leases: tuple[OpenLease, ...]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its host was stopped for want of work, and may be started again."""
+        return self.drain is not None and self.drain.stopped_at is not None
 
     @property
     def reserved_bytes(self) -> int:

@@ -84,6 +84,13 @@ class OnDeadline(StrEnum):
     KILL = "kill"  # their process is killed; the jobs go back to the queue
 
 
+class CapacityAction(StrEnum):
+    """What the hook for capacity is called for."""
+
+    START = "start"
+    STOP = "stop"
+
+
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     # claim, cancel, and the reaper's verdict on a job that fits no GPU or is past its deadline
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}),

@@ -3,6 +3,7 @@
 Whoever changes a GPU here holds the lock of its row: see `machines.lock_gpus`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, exists, insert, select, update
@@ -24,7 +25,7 @@ def begin(conn: Connection, gpu: Row[Any], order: DrainOrder, now: float) -> Non
     _set_state(conn, gpu.id, state, order.reason, order.actor, gpu.state_changed_at if known else now)
     drain = order.given_at(now)
     conn.execute(delete(s.drains).where(s.drains.c.gpu_id == gpu.id))
-    columns = {column: getattr(drain, column) for column in Drain.__dataclass_fields__}
+    columns = {column: getattr(drain, column) for column in Drain.__dataclass_fields__ if column != "stopped_at"}
     conn.execute(insert(s.drains).values(gpu_id=gpu.id, **columns))
     conn.execute(delete(s.reservations).where(s.reservations.c.gpu_id == gpu.id))
     if drain.mode is DrainMode.CHECKPOINT:
@@ -78,6 +79,19 @@ def reopen(conn: Connection, gpu: Row[Any], now: float) -> None:
     if gpu.state == GpuState.DRAINED:
         _set_state(conn, gpu.id, GpuState.DRAINING, gpu.reason, gpu.actor, now)
         eventlog.append(conn, "gpu.draining", gpu.id, now, actor=gpu.actor, data={"reason": gpu.reason})
+
+
+def stop(conn: Connection, gpu_ids: Sequence[str], now: float) -> None:
+    """Record that the stop of the host of these drained GPUs is asked for."""
+    conn.execute(update(s.drains).where(s.drains.c.gpu_id.in_(gpu_ids)).values(stopped_at=now))
+
+
+def welcome_back(conn: Connection, gpu_id: str, now: float) -> None:
+    """drained → active, for a GPU whose host was stopped and has registered it again; others stay as they are."""
+    stopped = exists().where(s.drains.c.gpu_id == gpu_id, s.drains.c.stopped_at.is_not(None))
+    gpu = conn.execute(select(s.gpus).where(s.gpus.c.id == gpu_id, stopped)).one_or_none()
+    if gpu is not None and gpu.state != GpuState.ACTIVE:
+        resume(conn, gpu, gpu.actor, now)
 
 
 def overdue(conn: Connection, now: float) -> list[tuple[str, OnDeadline]]:

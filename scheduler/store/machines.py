@@ -74,16 +74,25 @@ def lock_gpu(conn: Connection, gpu_id: str) -> Row[Any]:
 
 def lock_gpus(conn: Connection, gpu_ids: Sequence[str]) -> Sequence[Row[Any]]:
     """Do what `lock_gpu` does for several, in the order of their ids, so that two calls never deadlock."""
-    query = select(s.gpus).where(s.gpus.c.id.in_(gpu_ids)).order_by(s.gpus.c.id).with_for_update()
-    found = conn.execute(query).all()
+    found = lock_known_gpus(conn, gpu_ids)
     unknown = set(gpu_ids).difference(row.id for row in found)
     if unknown:
         raise NotFound(f"no GPU {min(unknown)[:80]}")
     return found
 
 
+def lock_known_gpus(conn: Connection, gpu_ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """Do what `lock_gpus` does, for those of the GPUs that are known."""
+    query = select(s.gpus).where(s.gpus.c.id.in_(gpu_ids)).order_by(s.gpus.c.id).with_for_update()
+    return conn.execute(query).all()
+
+
 def forgettable(conn: Connection, before: float) -> list[str]:
-    """Return the active GPUs that nothing was seen of since `before`, nor has a lease or a worker, by id."""
+    """Return the GPUs that nothing was seen of since `before`, nor has a lease or a worker, by id.
+
+    Those are active ones, and such whose host was stopped, but for the last of each kind: by it jobs are accepted that
+    another of its kind is started for.
+    """
     return list(conn.execute(select(s.gpus.c.id).where(*_forgettable(before)).order_by(s.gpus.c.id)).scalars())
 
 
@@ -98,12 +107,22 @@ def forget(conn: Connection, gpu_id: str, before: float, now: float) -> bool:
 
 
 def _forgettable(before: float) -> tuple[ColumnElement[bool], ...]:
+    stopped = exists().where(s.drains.c.gpu_id == s.gpus.c.id, s.drains.c.stopped_at.is_not(None))
     return (
-        s.gpus.c.state == GpuState.ACTIVE,  # what an operator or a fault has said must survive
+        # What an operator or a fault has said must survive.
+        (s.gpus.c.state == GpuState.ACTIVE) | (stopped & _has_successor()),
         s.gpus.c.seen_at < before,
         ~exists().where(s.leases.c.gpu_id == s.gpus.c.id),
         ~exists().where(s.workers.c.gpu_id == s.gpus.c.id),
     )
+
+
+def _has_successor() -> ColumnElement[bool]:
+    """Whether a GPU of the same kind and size, for the same model, was seen later."""
+    gpu, later = s.gpus.c, s.gpus.alias("later")
+    alike = [later.c[name] == gpu[name] for name in ("kind", "model", "total_bytes")]
+    newer = (later.c.seen_at > gpu.seen_at) | ((later.c.seen_at == gpu.seen_at) & (later.c.id > gpu.id))
+    return exists().where(*alike, newer)
 
 
 def stale_reservations(conn: Connection, *, online_since: float) -> list[str]:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 from scheduler.errors import DatabaseNewer
 from scheduler.store.database import Database
 
-HEAD = "0010"
+HEAD = "0011"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 

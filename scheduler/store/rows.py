@@ -203,7 +203,9 @@ def open_lease(row: Any) -> OpenLease:
 
 def drain(row: Any) -> Drain:
     """Read a row of the drains table."""
-    return Drain(DrainMode(row.mode), row.asked_at, row.deadline_at, OnDeadline(row.on_deadline), row.resume_at)
+    return Drain(
+        DrainMode(row.mode), row.asked_at, row.deadline_at, OnDeadline(row.on_deadline), row.resume_at, row.stopped_at
+    )
 
 
 def reservation(row: Any) -> Reservation:

@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Source, Stage
+from scheduler.states import CapacityAction, DrainMode, GpuState, JobStatus, OnDeadline, Outcome, Source, Stage
 
 metadata = MetaData(
     naming_convention={
@@ -417,6 +417,7 @@ drains = Table(
     Column("deadline_at", Double),
     Column("on_deadline", String, nullable=False),
     Column("resume_at", Double),
+    Column("stopped_at", Double),  # when the stop of its host was asked for: active again once it comes back
     CheckConstraint(_one_of("mode", DrainMode), name="mode"),
     CheckConstraint(_one_of("on_deadline", OnDeadline), name="on_deadline"),
 )
@@ -592,6 +593,51 @@ refused_submits = Table(
     CheckConstraint("submits > 0", name="counted"),
     sqlite_with_rowid=False,
 )
+
+# What capacity was decided last (`scheduler.provision`): one row, or none before the first decision.
+capacity_state = Table(
+    "capacity_state",
+    metadata,
+    Column("only_row", Integer, primary_key=True, autoincrement=False),
+    Column("looked_at", Double, nullable=False),
+    Column("since", Double, nullable=False),  # when the number wanted last changed
+    Column("wanted", Integer, nullable=False),
+    Column("online", Integer, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("lull_since", Double),  # since when fewer are wanted than there are,
+    Column("lull_peak", Integer),  # and the most that were wanted in that time
+    CheckConstraint("only_row = 1", name="only_row"),
+    CheckConstraint("(lull_since IS NULL) = (lull_peak IS NULL)", name="lull"),
+)
+
+# What the hook for capacity is, or was, to be called for: made with the decision, each until it has succeeded.
+capacity_calls = Table(
+    "capacity_calls",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("action", String, nullable=False),
+    Column("count", Integer, nullable=False),  # GPUs
+    Column("host", String),  # which is to be stopped,
+    Column("gpus", JSON, nullable=False),  # and its GPUs
+    Column("wanted", Integer, nullable=False),
+    Column("online", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", Double, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Double),  # when to try (again); NULL: it is over
+    Column("error", Text),  # of the last try
+    Column("done_at", Double),
+    Column("dropped_at", Double),  # it was no longer wanted
+    Column("arrived_at", Double),  # when as many GPUs as it was to make were first seen
+    CheckConstraint(_one_of("action", CapacityAction), name="action"),
+    CheckConstraint("(action = 'stop') = (host IS NOT NULL)", name="stop_has_host"),
+    CheckConstraint("count > 0 AND tries >= 0", name="counts"),
+    CheckConstraint("(next_at IS NULL) = (done_at IS NOT NULL OR dropped_at IS NOT NULL)", name="over_or_not"),
+)
+_TO_CALL = text("next_at IS NOT NULL")
+Index("ix_capacity_calls_next", capacity_calls.c.next_at, sqlite_where=_TO_CALL, postgresql_where=_TO_CALL)
+Index("ix_capacity_calls_asked", capacity_calls.c.asked_at)
 
 # The whole queue's switches: one row, or none while all are as they were at first.
 queue_state = Table(

@@ -70,7 +70,9 @@ _FLEET = (
         """
         SELECT id, host, model, kind, name, plans, total_bytes, headroom_bytes, state,
                seen_at >= {now} - :online_seconds AS online
-        FROM gpus WHERE seen_at >= {now} - :memory_seconds ORDER BY id
+        FROM gpus WHERE seen_at >= {now} - :memory_seconds
+            OR id IN (SELECT gpu_id FROM drains WHERE stopped_at IS NOT NULL)
+        ORDER BY id
         """
     ),
     Statement("SELECT id, gpu_id, pid, model, resident_bytes, ready, plan, can_load FROM workers ORDER BY id"),
