@@ -15,6 +15,7 @@ from app.settings import FrontEndSettings
 from app.watch import ChangeHub
 from scheduler.bills import Bill
 from scheduler.evidence import Recorded
+from scheduler.provision import Provisioner
 from scheduler.remembered import Remembered
 from scheduler.service import Scheduler
 from scheduler.tracing import Tracer
@@ -31,6 +32,7 @@ class Context:
     metrics: Metrics
     looks: Looks
     intake: Intake
+    capacity: Provisioner | None  # where a hook starts and stops GPUs
     submissions: Places
     fetches: Places  # submissions whose image comes from a URL: they may wait long for it
     tracer: Tracer

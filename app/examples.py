@@ -8,12 +8,13 @@ from pydantic import BaseModel
 from app import schemas as api
 from scheduler.advice import Diagnosis, Sureness, Verdict
 from scheduler.alerts import Kind, Rule, Severity
+from scheduler.calls import CallStatus
 from scheduler.drains import Ending
 from scheduler.explain import Blocker
 from scheduler.keys import Scope
 from scheduler.prices import Terms
 from scheduler.remedies import RemedyName
-from scheduler.states import DrainMode, GpuState, JobStatus, OnDeadline, Stage
+from scheduler.states import CapacityAction, DrainMode, GpuState, JobStatus, OnDeadline, Stage
 from scheduler.webhooks import DeliveryStatus
 
 Examples = Mapping[str, Any]
@@ -638,6 +639,35 @@ def _plain(one: object) -> Any:
     return one.model_dump(mode="json") if isinstance(one, BaseModel) else one
 
 
+_CAPACITY = api.CapacityStatus(
+    enabled=True,
+    minimum=0,
+    maximum=4,
+    wanted=2,
+    online=1,
+    reason="9 jobs due, 420 s of work: 2 GPUs to work it off in 300 s",
+    since="2030-01-31T18:29:00.500000Z",
+    looked_at="2030-01-31T18:29:10.500000Z",
+    cooldown_until="2030-01-31T18:39:02.250000Z",
+    calls=[
+        api.CapacityCall(
+            id="cap_01k9zqa0h3w5d8r2t6y4n7c1eb",
+            action=CapacityAction.START,
+            status=CallStatus.DONE,
+            count=1,
+            host=None,
+            gpus=[],
+            wanted=2,
+            online=1,
+            reason="9 jobs due, 420 s of work: 2 GPUs to work it off in 300 s",
+            asked_at="2030-01-31T18:29:00.500000Z",
+            tries=1,
+            next_try_at=None,
+            done_at="2030-01-31T18:29:02.250000Z",
+            error=None,
+        )
+    ],
+)
 # By the name of their schema.
 _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "Job": {
@@ -665,6 +695,7 @@ _OF_SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "CostReport": {"an hour": _COST_REPORT},
     "Page_Alert_": {"page": api.Page[api.Alert](data=[_ALERT])},
     "AdviceReport": {"a week": _ADVICE},
+    "CapacityStatus": {"one more comes": _CAPACITY},
     "Ready": {"ready": api.Ready(workers=2, drained_gpus=0)},
     "SampleList": {"a GPU": _SAMPLES},
     "Timeline": {"an hour": _TIMELINE},

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from scheduler.alerts import Disk
 from scheduler.control import QueueState
 from scheduler.out_of_memory import OUT_OF_MEMORY
+from scheduler.provision import State
 from scheduler.records import Gpu, GpuSample
 from scheduler.states import GpuState
 from scheduler.tallies import Comparison, Tally
@@ -178,6 +179,17 @@ def of_gpus(tally: Tally, gpus: Sequence[Gpu]) -> Iterator[Metric]:
         yield gauge(
             f"reelq_gpu_{name}", text, _GPU, ((labels, float(value)) for labels, value in found if value is not None)
         )
+
+
+def of_capacity(state: State | None) -> Iterator[Metric]:
+    """Yield how many GPUs are wanted, and how many were there for that, once it is decided."""
+    found = [] if state is None else [state]
+    yield gauge(
+        "reelq_capacity_wanted_gpus", "GPUs that the work that is due wants.", (), (((), one.wanted) for one in found)
+    )
+    yield gauge(
+        "reelq_capacity_online_gpus", "GPUs in service when that was decided.", (), (((), one.online) for one in found)
+    )
 
 
 def _overrun(gpu: Gpu, now: float) -> float:

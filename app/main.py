@@ -17,16 +17,19 @@ from app.dashboard.views import MODULES as PAGES
 from app.door import Door
 from app.gate import Gate
 from app.intake import Intake
+from app.keeping import keeping
 from app.looks import Looks
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestEnvelope, SiteGuard
 from app.openapi import document, operation_id
 from app.places import Places
+from app.provisioning import provisioner
 from app.routes import (
     account,
     admin,
     advice,
     alerts,
+    capacity,
     costs,
     events,
     health,
@@ -60,8 +63,8 @@ _RERANK_SECONDS = 3600.0
 def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
     """Build the application on an open scheduler, which stays the caller's to close.
 
-    Its lifespan runs the reaper, the off-peak window's keeper, the sweeper, the pruner, the reranker, the alarm and the
-    change hub. `app.state.context` is its `Context`.
+    Its lifespan runs the reaper, the off-peak window's keeper, the sweeper, the pruner, the reranker, the alarm, the
+    keeper of capacity and the change hub. `app.state.context` is its `Context`.
     """
     images.use_pixel_limit(settings.max_image_pixels)
     context = _context(scheduler, settings)
@@ -97,6 +100,7 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
         webhooks,
         admin,
         alerts,
+        capacity,
         costs,
         advice,
         timeline,
@@ -114,12 +118,13 @@ def create_app(scheduler: Scheduler, settings: FrontEndSettings) -> FastAPI:
 
 
 def _context(scheduler: Scheduler, settings: FrontEndSettings) -> Context:
+    keeper = provisioner(scheduler, settings)
     return Context(
         scheduler=scheduler,
         settings=settings,
         hub=ChangeHub(scheduler.wakeup, scheduler.queue.versions),
         door=Door(scheduler.keys, scheduler.sessions, scheduler.tenants),
-        metrics=Metrics(scheduler, settings, _version()),
+        metrics=Metrics(scheduler, settings, _version(), keeper),
         looks=Looks(
             scheduler.queue,
             at_once=scheduler.database.is_sqlite,
@@ -127,6 +132,7 @@ def _context(scheduler: Scheduler, settings: FrontEndSettings) -> Context:
             prices=settings.prices,
         ),
         intake=Intake(settings, scheduler.blobs),
+        capacity=keeper,
         submissions=Places(settings.max_uploads, "submissions"),
         fetches=Places(max(1, settings.max_uploads // 2), "submissions of images by URL"),
         tracer=open_tracer("front end"),
@@ -146,7 +152,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         prune = Chore("pruner", context.scheduler.pruner.run_once, _PRUNE_SECONDS, routine=True)
         rerank = Chore("reranker", context.scheduler.control.rerank, _RERANK_SECONDS)
         watch = Chore("alarm", alarm(context.scheduler, context.settings).run_once, EVERY_SECONDS)
-        with maintaining(reap, put_off, sweep, prune, rerank, watch), delivering(context):
+        with maintaining(reap, put_off, sweep, prune, rerank, watch), delivering(context), keeping(context):
             yield
     finally:
         context.hub.release()

@@ -17,6 +17,7 @@ from app.disks import disks
 from app.settings import FrontEndSettings
 from app.traffic import Traffic
 from scheduler.errors import SchedulerError
+from scheduler.provision import Provisioner
 from scheduler.remembered import Remembered
 from scheduler.service import Scheduler
 from scheduler.tallies import Tallies
@@ -30,11 +31,14 @@ log = structlog.get_logger(__name__)
 class Metrics(Collector):
     """All metrics of this front end. Thread-safe."""
 
-    def __init__(self, scheduler: Scheduler, settings: FrontEndSettings, version: str) -> None:
+    def __init__(
+        self, scheduler: Scheduler, settings: FrontEndSettings, version: str, capacity: Provisioner | None
+    ) -> None:
         self.traffic = Traffic()
         self._scheduler = scheduler
         self._settings = settings
         self._version = version
+        self._capacity = capacity
         self._tallies = Tallies(scheduler.database, settings.policy().retention_seconds)
         self._stored: Remembered[str, list[Metric]] = Remembered(_LEAST_SECONDS)
         self._own = (self.traffic, ProcessCollector(registry=None))
@@ -74,6 +78,7 @@ class Metrics(Collector):
             *figures.of_waits(tally),
             *figures.of_attempts(tally),
             *figures.of_gpus(tally, self._scheduler.fleet.gpus()),
+            *(figures.of_capacity(self._capacity.state()) if self._capacity is not None else ()),
         ]
 
     def _of_disks(self) -> list[Metric]:

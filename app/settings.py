@@ -1,10 +1,11 @@
 """The front end's settings."""
 
+import shlex
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from app.cards import read_cards
 from app.pricing import as_text, read_prices
@@ -12,6 +13,7 @@ from scheduler.alerts import Thresholds
 from scheduler.policy import MIB
 from scheduler.prices import Price, Prices
 from scheduler.settings import StoreSettings
+from scheduler.windows import read_windows, read_zone
 
 
 class FrontEndSettings(StoreSettings):
@@ -85,6 +87,70 @@ class FrontEndSettings(StoreSettings):
     alert_clear_seconds: float = Field(
         300.0, ge=0, description="How long what an alert tells of must be gone before the alert is over"
     )
+
+    capacity_command: str | None = Field(
+        None,
+        description="Command that starts and stops GPU machines for the work that is due, by REELQ_CAPACITY_ACTION",
+    )
+    capacity_webhook_url: str | None = Field(
+        None, pattern=r"^https?://[!-~]+$", description="Instead of the command, who is told to start and stop them"
+    )
+    capacity_max: int = Field(1, ge=1, description="GPUs that there should be at most")
+    capacity_min: int = Field(0, ge=0, description="GPUs that there should be in any case")
+    capacity_target_seconds: float = Field(
+        300.0, gt=0, allow_inf_nan=False, description="What is due should be worked off within so long"
+    )
+    capacity_cooldown_seconds: float = Field(
+        600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long what was started may take to come; then it is asked again",
+    )
+    capacity_idle_seconds: float = Field(
+        600.0, ge=0, allow_inf_nan=False, description="How long fewer GPUs must have been wanted before one is stopped"
+    )
+    capacity_time_zone: str = Field("UTC", description="IANA time zone of capacity_windows")
+    capacity_windows: str = Field(
+        "", description="Cron expressions, separated by ;, in whose minutes work may start GPUs; empty: at any time"
+    )
+    capacity_timeout_seconds: float = Field(
+        60.0, gt=0, le=3600, description="How long the command, or the webhook's answer, may take"
+    )
+
+    @field_validator("capacity_command")
+    @classmethod
+    def _arguments(cls, value: str | None) -> str | None:
+        if value is not None and not shlex.split(value):
+            raise ValueError("must name a command")
+        return value
+
+    @field_validator("capacity_webhook_url")
+    @classmethod
+    def _one_hook(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("capacity_command") is not None:
+            raise ValueError("must be unset where capacity_command is set: one of them is called")
+        return value
+
+    @field_validator("capacity_min")
+    @classmethod
+    def _below_max(cls, value: int, info: ValidationInfo) -> int:
+        most = info.data.get("capacity_max", value)
+        if value > most:
+            raise ValueError(f"must be at most capacity_max, {most}, not {value}")
+        return value
+
+    @field_validator("capacity_time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        read_zone(value)
+        return value
+
+    @field_validator("capacity_windows")
+    @classmethod
+    def _windows(cls, value: str, info: ValidationInfo) -> str:
+        if "capacity_time_zone" in info.data:  # or that has been refused
+            read_windows(value, info.data["capacity_time_zone"])
+        return value
 
     @field_validator("allowed_networks")
     @classmethod

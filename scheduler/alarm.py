@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from scheduler import alerts as rules
-from scheduler.alerts import Condition, Disk, Kind, Look, Rule, Severity, Thresholds, Worn
+from scheduler.alerts import Condition, Disk, FailedCall, Kind, Look, Rule, Severity, Thresholds, Worn
 from scheduler.fleet import Fleet
 from scheduler.ids import new_id
 from scheduler.samples import Samples
@@ -121,6 +121,7 @@ class Alarm:
             ended = waits.recent(conn, since).values()
             attempts, out_of_memory = store.attempts(conn, since)
             worn = store.worn(conn, [gpu.info.id for gpu in gpus], since)
+            failed_calls = store.failed_calls(conn)
         return Look(
             now=now,
             gpus=gpus,
@@ -130,6 +131,7 @@ class Alarm:
             attempts=attempts,
             out_of_memory=out_of_memory,
             worn=[Worn(row.subject, row.data["reason"]) for row in worn],
+            failed_calls=[FailedCall(row.id, row.action, row.tries, row.error) for row in failed_calls],
         )
 
     def _see(self, conn: Connection, found: Sequence[Condition], now: float) -> list[str]:

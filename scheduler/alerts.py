@@ -1,6 +1,7 @@
 """When an operator is to be told: rules over what is so now and has been lately. Pure: they read and write nothing.
 
-They are those of docker/prometheus-alerts.yaml, with the same numbers, for who has no Prometheus.
+They are those of docker/prometheus-alerts.yaml, with the same numbers, for who has no Prometheus; and one more, of the
+hook that starts and stops GPUs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ class Kind(StrEnum):
     JOB = "job"
     QUEUE = "queue"
     DISK = "disk"
+    CAPACITY = "capacity"
 
 
 class Rule(StrEnum):
@@ -45,6 +47,7 @@ class Rule(StrEnum):
     GPU_STARVED = "gpu_starved"
     GPU_LOST = "gpu_lost"
     DISK_LOW = "disk_low"
+    CAPACITY_FAILED = "capacity_failed"
 
     @property
     def kind(self) -> Kind:
@@ -78,6 +81,7 @@ _NATURES: Mapping[Rule, _Nature] = {
     Rule.GPU_STARVED: _Nature(Kind.GPU, Severity.WARNING, 300.0),
     Rule.GPU_LOST: _Nature(Kind.GPU, Severity.CRITICAL, 60.0),
     Rule.DISK_LOW: _Nature(Kind.DISK, Severity.CRITICAL, 300.0),
+    Rule.CAPACITY_FAILED: _Nature(Kind.CAPACITY, Severity.CRITICAL, 60.0),
 }
 
 
@@ -113,6 +117,16 @@ class Worn:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call of the hook that starts and stops GPUs, which has failed so far: `action` is what for."""
+
+    id: str
+    action: str
+    tries: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the rules go by. The counts and sums are of the last `RECENT_SECONDS`; `worn` has the newest last.
 
@@ -127,6 +141,7 @@ class Look:
     attempts: int = 0  # that have ended
     out_of_memory: int = 0  # of these, for want of memory
     worn: Sequence[Worn] = ()
+    failed_calls: Sequence[FailedCall] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +161,7 @@ def conditions(look: Look, thresholds: Thresholds) -> list[Condition]:
         *_waiting_long(look, thresholds.waiting),
         *_out_of_memory(look, thresholds.out_of_memory),
         *_worker_worn(look, thresholds.worn),
+        *_capacity_failed(look),
     ]
     for gpu in look.gpus:
         found += _gpu_lost(gpu, look.now)
@@ -246,6 +262,12 @@ def _worker_worn(look: Look, threshold: int) -> Iterator[Condition]:
             workers = "1 worker" if len(of_gpu) == 1 else f"{len(of_gpu)} workers"
             message = f"{workers} of {gpu_id} had to be replaced in the last hour: {of_gpu[-1]}"
             yield Condition(Rule.WORKER_WORN, gpu_id, len(of_gpu), threshold, message)
+
+
+def _capacity_failed(look: Look) -> Iterator[Condition]:
+    for call in look.failed_calls:
+        message = f"the hook cannot {call.action} GPUs, it was tried {call.tries} times: {call.error}"
+        yield Condition(Rule.CAPACITY_FAILED, call.id, call.tries, 0.0, message)
 
 
 def _memory_share(gpu: Gpu) -> float:

@@ -136,7 +136,7 @@ def ask(conn: Connection, now: float, **values: Any) -> str:
     store.ask(conn, id=call.id, **fresh, **values)
     eventlog.append(conn, call.event, CAPACITY, now, actor=CAPACITY, data=_told(call))
     of_host = "" if call.host is None else f" host {call.host} with"
-    return f"{call.event} {call.id}:{of_host} {call.count} GPUs: {call.reason}"
+    return f"{call.event} {call.id}:{of_host} {call.count} GPU{'' if call.count == 1 else 's'}: {call.reason}"
 
 
 def _told(call: Call) -> dict[str, Any]:
@@ -145,9 +145,9 @@ def _told(call: Call) -> dict[str, Any]:
 
 
 def _is_wanted(conn: Connection, row: Row[Any], state: Row[Any]) -> bool:
-    """Whether a call that is due is still to be made: GPUs are missing, or the host is still out of service."""
+    """Whether a call that is due is still to be made: so many GPUs are missing, or the host is still out of service."""
     if row.action == CapacityAction.START:
-        return bool(state.missing > 0)
+        return bool(state.missing >= row.count)
     found = machines.lock_known_gpus(conn, row.gpus)
     return bool(found) and all(is_drained(gpu) for gpu in found)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from scheduler import capacity, demand
+from scheduler import capacity, pressure
 from scheduler.calls import Call, Calls, as_call, ask, is_drained
 from scheduler.capacity import CAPACITY, Decision, Limits, Look, Lull, Start
 from scheduler.drains import DrainOrder
@@ -133,7 +133,7 @@ class Provisioner:
         limits = self._limits
         with self._database.read() as conn:
             hosts = Hosts.of(gpus, self._prices, store.stopping_hosts(conn), now, limits.cooldown_seconds)
-            due = demand.read(
+            due = pressure.read(
                 conn,
                 self._database.clock,
                 self._policy,
@@ -145,7 +145,7 @@ class Provisioner:
             last_start = _last_start(conn, len(hosts.in_service))
         look = Look(
             now=now,
-            open=self._windows is None or self._windows.open_at(now),
+            open=self._windows is None or self._windows.is_open(now),
             known=bool(hosts.in_service or hosts.startable),
             work=due.work,
             stranded=due.stranded,

@@ -135,6 +135,7 @@ class AsyncClient(Base):
     alert_secret = _call(calls.alert_secret)
     rotate_alert_secret = _call(calls.rotate_alert_secret)
     advice = _call(calls.advice)
+    capacity = _call(calls.capacity)
     queue = _call(calls.queue)
     pause_queue = _call(calls.pause_queue)
     resume_queue = _call(calls.resume_queue)

@@ -10,6 +10,7 @@ from app.client.types import (
     Account,
     AdviceReport,
     AlertPage,
+    CapacityStatus,
     CostReport,
     Delivery,
     Filters,
@@ -179,6 +180,11 @@ def alert_secret() -> Call[WebhookSecret]:
 def rotate_alert_secret() -> Call[WebhookSecret]:
     """Replace that secret, and return the new one; for a day the old one signs too."""
     return Call("POST", "/v1/admin/alerts/secret/rotate", again=False)
+
+
+def capacity() -> Call[CapacityStatus]:
+    """Return how many GPUs the work that is due wants, how many there are, and what was started and stopped."""
+    return Call("GET", "/v1/admin/capacity")
 
 
 def queue() -> Call[QueueStatus]:

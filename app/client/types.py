@@ -361,6 +361,7 @@ QueueStatus = dict[str, Any]
 CostReport = dict[str, Any]
 AlertPage = dict[str, Any]  # a Page of alerts
 AdviceReport = dict[str, Any]
+CapacityStatus = dict[str, Any]
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 

@@ -28,14 +28,17 @@ async def get_health() -> dict[str, str]:
 def get_ready(request: Request, context: Shared) -> Response:
     """Answer 200 when the database answers and a worker is ready, or none is because the operator wants it so.
 
-    A queue that is paused, and GPUs that are drained, run nothing but jobs are taken. Else 503 with what is missing.
+    A queue that is paused, and GPUs that are drained, run nothing but jobs are taken; so they are where GPUs are
+    started for them. Else 503 with what is missing.
     """
     try:
         gpus = context.scheduler.fleet.gpus()
         usable = [gpu for gpu in gpus if gpu.online and gpu.state is not GpuState.FAULTED]
         ready = sum(worker.ready for gpu in usable for worker in gpu.workers)
         drained = sum(gpu.state in (GpuState.DRAINING, GpuState.DRAINED) for gpu in gpus)
-        held_back = drained or (not ready and gpus and context.scheduler.control.state().paused_at is not None)
+        comes = context.capacity is not None and any(gpu.state is not GpuState.FAULTED for gpu in gpus)
+        paused = not ready and gpus and context.scheduler.control.state().paused_at is not None
+        held_back = drained or comes or paused
     except SchedulerError as error:
         return problem(request.scope, 503, "not_ready", told(error))
     if not ready and not held_back:

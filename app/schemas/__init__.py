@@ -15,6 +15,7 @@ from app.schemas.advice import (
     AdviceStep,
 )
 from app.schemas.alerts import Alert, AlertPayload
+from app.schemas.capacity import CapacityCall, CapacityPayload, CapacityStatus
 from app.schemas.common import Integer, Number, Page, Problem, Progress
 from app.schemas.costs import CostLine, CostPrices, CostReport, CostStage, CostTotal, GpuCost, GpuPrice
 from app.schemas.fleet import (
@@ -103,6 +104,9 @@ __all__ = [
     "Alert",
     "AlertPayload",
     "ByteLevel",
+    "CapacityCall",
+    "CapacityPayload",
+    "CapacityStatus",
     "CostLine",
     "CostPrices",
     "CostReport",

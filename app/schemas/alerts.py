@@ -19,7 +19,9 @@ class Alert(BaseModel):
     severity: Severity
     status: Literal["firing", "resolved"]
     kind: Kind = Field(description="What it is about")
-    subject: str = Field(description="Which one: the id of a GPU or a job, `queue`, or a disk as `HOST/NAME`")
+    subject: str = Field(
+        description="Which one: the id of a GPU, a job or a call for capacity, `queue`, or a disk as `HOST/NAME`"
+    )
     message: str = Field(description="What is wrong, in words and numbers, as it was last seen")
     value: float = Field(description="What was seen last")
     threshold: float = Field(description="What it is beyond")

@@ -51,6 +51,13 @@ def worn(conn: Connection, gpu_ids: Collection[str], since: float) -> Sequence[A
     return conn.execute(query.order_by(e.id)).all()
 
 
+def failed_calls(conn: Connection) -> Sequence[Any]:
+    """Return the calls of the hook for capacity that have failed and are to be tried again, in order."""
+    c = s.capacity_calls.c
+    query = select(c.id, c.action, c.tries, c.error).where(c.next_at.is_not(None), c.error.is_not(None))
+    return conn.execute(query.order_by(c.id)).all()
+
+
 def unresolved(conn: Connection) -> Sequence[Row[Any]]:
     """Return the alerts that fire, and those that would if their conditions lasted."""
     return conn.execute(select(s.alerts).where(_OPEN).order_by(_alerts.id)).all()

@@ -22,7 +22,9 @@ LONG = TINY | {"num_inference_steps": 999, "num_frames": 16}
 
 
 class Service:
-    """A running `reelq up`; `data_dir` outlives it."""
+    """A running `reelq up`, or what else `command` names; `data_dir` outlives it."""
+
+    command = "up"
 
     def __init__(self, data_dir: Path, models_dir: Path, **settings: object) -> None:
         self.data_dir = data_dir
@@ -47,7 +49,7 @@ class Service:
 
     def start(self, *, ready: bool = True) -> "Service":
         """Start `reelq up`; with `ready`, wait until a worker can take jobs."""
-        command = [sys.executable, "-m", "app.cli", "up", "--port", str(self.port)]
+        command = [sys.executable, "-m", "app.cli", self.command, "--port", str(self.port)]
         with self.log_path.open("ab") as log:
             self._processes.append(
                 subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)

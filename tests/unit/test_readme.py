@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Read outside the settings classes: where to find them, and the client's own.
 OTHER_VARIABLES = {"REELQ_CONFIG", "REELQ_URL", "REELQ_API_KEY"}
+TOLD = {f"REELQ_CAPACITY_{name}" for name in ("ID", "ACTION", "COUNT", "HOST", "GPU", "WANTED", "ONLINE", "REASON")}
 
 
 def test_make_targets_exist() -> None:
@@ -27,7 +28,7 @@ def test_ci_runs_the_tests_command_of_the_readme() -> None:
 
 def test_variables_are_settings() -> None:
     fields = {*FrontEndSettings.model_fields, *WorkerSettings.model_fields}
-    known = {f"REELQ_{name.upper()}" for name in fields} | OTHER_VARIABLES
+    known = {f"REELQ_{name.upper()}" for name in fields} | OTHER_VARIABLES | TOLD
     assert set(re.findall(r"REELQ_[A-Z_]+", README)) <= known
 
 

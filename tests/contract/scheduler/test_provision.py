@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from scheduler.alarm import Alarm
+from scheduler.alerts import Rule, Thresholds
 from scheduler.calls import Call, CallStatus, HookFailed
 from scheduler.capacity import CAPACITY, Limits
 from scheduler.errors import NoModel
@@ -16,7 +18,7 @@ from scheduler.provision import EVERY_SECONDS, Provisioner, State
 from scheduler.records import GpuSample
 from scheduler.service import Scheduler
 from scheduler.states import CapacityAction, GpuState, JobStatus
-from scheduler.windows import Windows
+from scheduler.windows import read_windows
 from tests.support.databases import Clock
 from tests.support.fleet import GIB, MEASURED, RESULT, RegisteredGpu, gpu_info, new_job, register_gpu
 
@@ -332,6 +334,15 @@ def test_a_failed_call_is_tried_again_with_the_same_id(days: Days, scheduler: Sc
     assert len(failed) == tries
     assert (failed[-1].data["action"], failed[-1].data["error"]) == ("start", hook.problem)
 
+    alarm = Alarm(
+        scheduler.database, scheduler.fleet, scheduler.samples, Thresholds(),
+        host="node-1", disks=list, clear_seconds=0.0, retention_seconds=DAY,
+    )  # fmt: skip
+    for _ in range(7):
+        days.clock.advance(10)
+        alarm.run_once()
+    assert [(one.rule, one.subject) for one in scheduler.alerts.told()] == [(Rule.CAPACITY_FAILED, call.id)]
+
     hook.problem = None
     days.after(100)
     assert len(hook.calls) == tries + 1
@@ -445,7 +456,7 @@ def test_what_no_gpu_that_can_come_could_hold_is_no_pressure(scheduler: Schedule
 
 def test_only_inside_of_the_windows(scheduler: Scheduler, clock: Clock, hook: Hook) -> None:
     clock.seconds = 1_800_000_000.0 - 1_800_000_000.0 % DAY + 7.95 * 3600  # 07:57 UTC
-    windows = Windows.parse("* 8-17 * * *", "UTC")
+    windows = read_windows("* 8-17 * * *", "UTC")
     days = Days(scheduler, clock, make_keeper(scheduler, windows=windows), hook)
     days.come("GPU-0")
     days.go("GPU-0")

@@ -74,7 +74,7 @@ def front_end_text(folder):
             scheduler.queue.submit(new_job())
         scheduler.leases.succeed(gpu.must_claim(), RESULT, Measured(GIB, 1.0))
         scheduler.leases.fail(gpu.must_claim(), JobError("video_error", "no room"))
-        metrics = Metrics(scheduler, settings, "1.0")
+        metrics = Metrics(scheduler, settings, "1.0", None)
         metrics.traffic.count({"method": "GET"}, 200, 0.1)
         return metrics.text().decode()
 

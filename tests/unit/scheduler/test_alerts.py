@@ -10,6 +10,7 @@ from scheduler.alerts import (
     QUEUE,
     Condition,
     Disk,
+    FailedCall,
     Kind,
     Look,
     Rule,
@@ -69,6 +70,14 @@ def test_nothing_is_wrong_with_nothing_and_with_a_fleet_that_is_well():
         found(well, activity=activity(50.0), wait_seconds=10.0, turnaround_seconds=100.0, attempts=50, out_of_memory=1)
         == {}
     )
+
+
+def test_a_hook_for_capacity_that_fails():
+    one = the_only(failed_calls=[FailedCall("cap_1", "start", 4, "it ended with exit code 7: no quota")])
+    assert (one.rule, one.subject, one.value) == (Rule.CAPACITY_FAILED, "cap_1", 4)
+    assert one.message == (
+        "the hook cannot start GPUs, it was tried 4 times: it ended with exit code 7: no quota"
+    )  # fmt: skip
 
 
 def test_memory_almost_full():

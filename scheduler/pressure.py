@@ -16,7 +16,7 @@ from scheduler.store import gates, lines, reads
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Pressure:
     """All the work that is due, and what of it waits and no GPU in service could hold."""
 
     work: Work
@@ -31,7 +31,7 @@ def read(
     in_service: Sequence[Gpu],
     startable: Sequence[Gpu],
     target_seconds: float,
-) -> Demand:
+) -> Pressure:
     """Return what is due by `clock`, an SQL expression; of a limited tenant's jobs, those that its limit lets run.
 
     Jobs are left out that a GPU more would not help: while the queue is paused or their model held, and those that
@@ -41,7 +41,7 @@ def read(
     work, stranded = Work(len(running), sum(running)), Work()
     present = lines.present(conn, clock)
     if present.pause is not None:
-        return Demand(work, stranded)
+        return Pressure(work, stranded)
     served = {name: one for name, one in reads.models(conn).items() if one.held is None}
     here, elsewhere = (_room(served, gpus, predictor, policy) for gpus in (in_service, startable))
     queued = store.due(conn, present.now)
@@ -58,7 +58,7 @@ def read(
             places[row.gate] -= jobs
         work += Work(jobs, seconds)
         stranded += Work() if fits_here else Work(jobs, seconds)
-    return Demand(work, stranded)
+    return Pressure(work, stranded)
 
 
 def _room(
