@@ -21,6 +21,8 @@ from scheduler.states import GpuState
 from scheduler.store.lines import Pause
 from scheduler.windows import Windows
 
+_LISTED = 3  # GPUs that a sentence names, of many that are alike
+
 
 class Blocker(StrEnum):
     """What a job waits for; the first that holds is the one told."""
@@ -315,7 +317,7 @@ def _not_now(job: Waiting, fitting: Sequence[Gpu], moment: Moment, windows: Wind
     if all(gpu.state is not GpuState.ACTIVE for gpu in fitting):
         return WaitReason(
             Blocker.DRAINING,
-            "; ".join(f"GPU {gpu.info.id} is {gpu.state.value} ({gpu.reason})" for gpu in fitting),
+            _listed([f"GPU {gpu.info.id} is {gpu.state.value} ({gpu.reason})" for gpu in fitting]),
             "one of these GPUs is resumed",
             {"gpus": [{"gpu": gpu.info.id, "state": gpu.state.value, "reason": gpu.reason} for gpu in fitting]},
         )
@@ -351,7 +353,7 @@ def _put_off(job: Waiting, now: float, windows: Windows | None) -> WaitReason | 
 def _unusable(job: Waiting, fitting: Sequence[Gpu], usable: Sequence[Gpu], seats: Sequence[_Seat]) -> WaitReason | None:
     if not usable:
         states = {gpu.info.id: _readiness(gpu, job.model) for gpu in fitting if gpu.state is GpuState.ACTIVE}
-        told = "; ".join(f"GPU {gpu_id} {state}" for gpu_id, state in states.items())
+        told = _listed([f"GPU {gpu_id} {state}" for gpu_id, state in states.items()])
         return WaitReason(
             Blocker.NO_WORKER,
             f"no worker is ready for {job.model}: {told}",
@@ -362,7 +364,7 @@ def _unusable(job: Waiting, fitting: Sequence[Gpu], usable: Sequence[Gpu], seats
         problems = {gpu.info.id: _memory_problem(gpu) for gpu in usable}
         return WaitReason(
             Blocker.MEMORY_UNKNOWN,
-            "; ".join(f"{gpu_id}: {problem}" for gpu_id, problem in problems.items()),
+            _listed([f"{gpu_id}: {problem}" for gpu_id, problem in problems.items()]),
             "the free memory of one of these GPUs can be measured",
             {"gpus": [{"gpu": gpu_id, "problem": problem} for gpu_id, problem in problems.items()]},
         )
@@ -475,6 +477,12 @@ def _time(seconds: float) -> str:
 
 def _ids(seats: Sequence[_Seat]) -> list[str]:
     return list(dict.fromkeys(seat.gpu.info.id for seat in seats))
+
+
+def _listed(told: Sequence[str]) -> str:
+    """What is told of several GPUs, of the first few in full: a fleet may be large, and the details have them all."""
+    more = len(told) - _LISTED
+    return "; ".join([*told[:_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _memory_problem(gpu: Gpu) -> str | None:

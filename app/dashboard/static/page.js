@@ -25,6 +25,8 @@ function startTheme() {
   });
 }
 
+// On a narrow screen the bar scrolls: the view that is open must be seen in it.
+document.querySelector("#nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 startTheme();
 actions.start();
 keyboard.start();

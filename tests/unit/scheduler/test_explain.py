@@ -380,3 +380,10 @@ def test_a_place_is_free_when_enough_of_the_tenants_jobs_have_ended(limit: int, 
 
 def test_nobody_can_tell_when_a_place_is_free_that_is_held_by_a_job_on_no_gpu() -> None:
     assert quota_of(1, {"gone"}, [offer(running=(0.5,)).gpu], Moment(NOW, None, SURE)).free_after is None
+
+
+def test_of_many_gpus_the_first_few_are_told_and_the_details_have_all() -> None:
+    found = told(*(offer(f"GPU-{number}", online=False) for number in range(64)))
+    assert found.wait.code is Blocker.NO_WORKER
+    assert found.wait.message.endswith("GPU GPU-0 is offline; GPU GPU-1 is offline; GPU GPU-2 is offline; and 61 more")
+    assert len(found.wait.details["gpus"]) == 64
