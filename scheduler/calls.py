@@ -123,7 +123,8 @@ class Calls:
         with self._database.write() as conn:
             store.lock(conn)
             now = self._database.now(conn)
-            store.change(conn, call.id, next_at=now + wait_seconds, error=error)
+            if store.change(conn, call.id, next_at=now + wait_seconds, error=error) is None:
+                return f"{call.event} {call.id}: done by another meanwhile"
             data = {**_told(call), "action": call.action, "tries": call.tries, "error": error}
             eventlog.append(conn, "capacity.failed", CAPACITY, now, actor=CAPACITY, data=data)
         return f"capacity.failed {call.id}: {call.action}, try {call.tries}: {error}"

@@ -158,6 +158,8 @@ class Provisioner:
 
     def _act(self, conn: Connection, decision: Decision, look: Look, hosts: Hosts, now: float) -> list[str]:
         """Write what follows from a decision, as far as the GPUs are still as they were seen."""
+        emptied = [gpu_id for host in hosts.emptied for gpu_id in host.gpus]
+        machines.lock_known_gpus(conn, [*decision.resume, *decision.drain, *emptied])  # all at once: see `lock_gpus`
         done = []
         online = look.online + len(decision.resume)
         told = {"wanted": decision.wanted, "online": online, "reason": decision.reason}

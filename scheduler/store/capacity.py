@@ -59,8 +59,8 @@ def next_due(conn: Connection, now: float) -> Row[Any] | None:
 
 
 def change(conn: Connection, call_id: str, **values: Any) -> Row[Any] | None:
-    """Change a call, and return it, if it is still kept."""
-    changed = update(s.capacity_calls).where(_calls.id == call_id).values(values)
+    """Change a call that is not over, and return it; None where it is."""
+    changed = update(s.capacity_calls).where(_calls.id == call_id, _calls.next_at.is_not(None)).values(values)
     return conn.execute(changed.returning(*s.capacity_calls.c)).one_or_none()
 
 

@@ -509,6 +509,21 @@ def test_a_call_that_a_front_end_died_with_is_made_by_another(scheduler: Schedul
     assert must_state(other).calls[0].status is CallStatus.DONE
 
 
+def test_one_that_fails_after_another_has_made_its_call_changes_nothing(scheduler: Scheduler, clock: Clock) -> None:
+    other, hook = make_keeper(scheduler), Hook()
+
+    def too_slow(_: Call) -> None:
+        clock.advance(TIMEOUT + 40)
+        other.run_once(hook)
+        raise HookFailed("it hung")
+
+    done = make_keeper(scheduler).run_once(too_slow)
+    assert done[-1].endswith("done by another meanwhile")
+    (call,) = must_state(other).calls
+    assert (call.status, call.tries, call.error) == (CallStatus.DONE, 2, None)
+    assert events(scheduler) == ["capacity.start"]
+
+
 def test_a_lull_that_nobody_has_watched_does_not_count(days: Days) -> None:
     days.come("GPU-0")
     days.after(50)
