@@ -77,6 +77,8 @@ def get_submit(
         events=tuple(EVENT_TYPES),
         told=tuple(job.webhook_events) if job and job.webhook_url else DEFAULT_EVENTS,
         kept=_kept(context, job),
+        off_peak=context.settings.off_peak,
+        time_zone=context.settings.off_peak_time_zone,
     )
 
 

@@ -104,3 +104,17 @@ async def test_a_key_that_may_only_read_gets_no_form(site: Site) -> None:
     page = await site.client.get("/submit", headers=BROWSER)
     assert page.status_code == 403
     assert "scope submit" in page.text
+
+
+async def test_the_off_peak_window_is_offered_where_there_is_one(opened: Any) -> None:
+    async with opened(off_peak="* 0-5 * * *", off_peak_time_zone="Europe/Berlin") as site:
+        job = await site.submit(window="off_peak")
+        page = await look(site)
+        again = await look(site, **{"from": job["id"]})
+    assert "<code>* 0-5 * * *</code>, Europe/Berlin" in page
+    assert '<option value="off_peak">' in page
+    assert '<option value="off_peak" selected>' in again
+
+
+async def test_without_an_off_peak_window_there_is_nothing_to_choose(site: Site) -> None:
+    assert "off_peak" not in await look(site)
