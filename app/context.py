@@ -37,9 +37,10 @@ class Context:
     fetches: Places  # submissions whose image comes from a URL: they may wait long for it
     tracer: Tracer
     submitting: anyio.CapacityLimiter  # as many threads as there may be submissions: some wait for a URL or a disk
-    # What takes long where there is much: the reports until now, used for 50 times as long as they took.
-    spent: Remembered[None, Bill] = field(default_factory=lambda: Remembered(0.0))
-    advised: Remembered[None, Recorded] = field(default_factory=lambda: Remembered(0.0))
+    # What takes long where there is much: the reports until now, used for 50 times as long as they took. By the name
+    # of what a page lets its reader choose, of which there are few; None: the API's.
+    spent: Remembered[str | None, Bill] = field(default_factory=lambda: Remembered(0.0))
+    advised: Remembered[str | None, Recorded] = field(default_factory=lambda: Remembered(0.0))
 
 
 async def _context(request: Request) -> Context:

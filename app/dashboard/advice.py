@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,7 +15,7 @@ from app.context import Context, Shared
 from app.dashboard import matrix
 from app.dashboard.rendering import render
 from scheduler import advice as rules
-from scheduler.advice import Diagnosis, Growth, Sureness, Verdict
+from scheduler.advice import Diagnosis, Growth, Payback, Sureness, Verdict
 from scheduler.errors import InvalidParameter
 from scheduler.evidence import Recorded
 
@@ -154,13 +154,20 @@ def _price(text: str) -> float | None:
 
 
 def _recorded(context: Context, asked: Asked) -> Recorded:
-    return context.scheduler.evidence.read(
-        context.settings.prices,
-        since=time.time() - asked.seconds,
-        growth=asked.growth,
-        card_price=asked.card_price,
-        cards=read_cards(context.settings.cards),
-    )
+    """What was recorded recently of the window, with what the reader expects in the place of what was measured."""
+
+    def read() -> Recorded:
+        settings = context.settings
+        since = time.time() - asked.seconds
+        return context.scheduler.evidence.read(settings.prices, since=since, cards=read_cards(settings.cards))
+
+    recorded = context.advised.get(asked.window, read)
+    evidence = recorded.evidence
+    if asked.growth is not None:
+        evidence = replace(evidence, growth=asked.growth)
+    if asked.card_price is not None:
+        evidence = replace(evidence, payback=Payback(asked.card_price, recorded.saved_month))
+    return replace(recorded, evidence=evidence)
 
 
 def _matrix(found: api.AdviceReport) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from app.access import Caller
 from app.context import Context, Shared
 from app.dashboard import charts, periods
 from app.dashboard.charts import Bar
+from app.dashboard.periods import Period
 from app.dashboard.rendering import render
 from scheduler.bills import Bill
 from scheduler.costs import days
@@ -59,7 +60,7 @@ def get_costs(
 ) -> Response:
     """Return the bill of a window."""
     chosen = periods.choose(window, since, until, time.time())
-    bill = context.scheduler.spending.bill(context.settings.prices, chosen.since, chosen.until)
+    bill = _bill(context, chosen)
     report = bills.report(bill)
     by_day = _by_day(context, bill)
     return render(
@@ -80,6 +81,15 @@ def get_costs(
         chart=chart(by_day),
         stages=_stage_bars([stage.share for stage in report.stages]),
     )
+
+
+def _bill(context: Context, chosen: Period) -> Bill:
+    """The bill of a period; of one until now a recent one."""
+
+    def read() -> Bill:
+        return context.scheduler.spending.bill(context.settings.prices, chosen.since, chosen.until)
+
+    return read() if chosen.until is not None else context.spent.get(chosen.choice, read)
 
 
 def chart(by_day: Sequence[Day]) -> DayChart | None:
