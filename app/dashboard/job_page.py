@@ -66,9 +66,9 @@ def _measured(attempts: list[Attempt]) -> dict[str, Any]:
 
 
 def _events(context: Context, caller: Principal, job: Job) -> list[tuple[float, str]]:
-    """When what happened to the job, oldest first."""
-    found = context.scheduler.events.read(subject=job.id, limit=_MOST_EVENTS)
-    return [(event.at, telling.words(event, for_operator=caller.is_admin)) for event in found]
+    """When what happened to the job, the latest of it, oldest first."""
+    found = context.scheduler.events.latest(job.id, _MOST_EVENTS)
+    return [(event.at, telling.words(event, for_operator=caller.is_admin)) for event in reversed(found)]
 
 
 def _deliveries(context: Context, caller: Principal, job: Job) -> list[Any]:

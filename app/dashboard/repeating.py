@@ -27,6 +27,7 @@ def _fields(job: Job) -> dict[str, str]:
         "prompt": job.prompt,
         **job.params.to_dict(),
         "priority": job.priority,
+        "window": job.window,
         "webhook_url": job.webhook_url,
         "webhook_events": _json(list(job.webhook_events)),
         "result_ttl_seconds": job.result_ttl_seconds,

@@ -2,16 +2,20 @@
 //
 //   <button data-api="POST /v1/jobs/ID/cancel" data-confirm="Cancel it?" data-done="Cancelled">
 //   <form data-api="POST /v1/admin/gpus/ID/drain" data-done="Draining"> fields become JSON, empty ones are left out
+//   <button … data-once> pressed again after a lost answer, it is done once all the same
 //   <button … data-goes="/jobs/{id}"> goes there when it is done; `{id}` is that of the answer
 //   <button data-opens="ID"> opens the dialog of that id
 
 import { refresh } from "./live.js";
+import { newKey } from "./once.js";
 import { toast } from "./toast.js";
 
-/** Send a call as the page's reader; returns the answer's JSON. Throws `Refused`. */
-export async function call(method, path, body) {
+const keys = new WeakMap(); // by button
+
+/** Send a call as the page's reader; returns the answer's JSON. With a `key`, it is done once. Throws `Refused`. */
+export async function call(method, path, body, key) {
   const json = body !== undefined && !(body instanceof FormData);
-  const headers = { Accept: "application/json", ...(json && { "Content-Type": "application/json" }) };
+  const headers = { Accept: "application/json", ...(json && { "Content-Type": "application/json" }), ...(key && { "Idempotency-Key": key }) };
   const answer = await fetch(path, { method, headers, body: json ? JSON.stringify(body) : body });
   if (answer.status === 204) return null;
   const told = await answer.json().catch(() => ({}));
@@ -80,13 +84,21 @@ export function confirmed(question) {
   });
 }
 
+/** The key of what a button with `data-once` does: the same until it is known to be done. */
+function keyOf(element) {
+  if (!("once" in element.dataset)) return undefined;
+  if (!keys.has(element)) keys.set(element, newKey());
+  return keys.get(element);
+}
+
 async function act(element, body) {
   const [method, path] = element.dataset.api.split(" ");
   if (element.dataset.confirm && !(await confirmed(element.dataset.confirm))) return;
   const buttons = element.matches("button") ? [element] : [...element.querySelectorAll("button[type=submit]")];
   for (const button of buttons) button.setAttribute("aria-busy", "true");
   try {
-    const told = await call(method, path, body);
+    const told = await call(method, path, body, keyOf(element));
+    keys.delete(element);
     element.closest("dialog")?.close();
     toast(element.dataset.done ?? "Done");
     if (element.dataset.goes) location.assign(element.dataset.goes.replace("{id}", told?.id));

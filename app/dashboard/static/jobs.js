@@ -3,9 +3,11 @@
 import "./priority.js";
 import { call, confirmed } from "./actions.js";
 import { refresh } from "./live.js";
+import { newKey } from "./once.js";
 import { toast } from "./toast.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
+let key = newKey(); // the same until an answer has come: what was retried already is not once more
 const bar = document.getElementById("bulk");
 
 const boxes = () => [...document.querySelectorAll('input[name="job"]')];
@@ -59,7 +61,8 @@ async function act(button) {
   if (!(await confirmed(question))) return;
   button.setAttribute("aria-busy", "true");
   try {
-    const { data } = await call("POST", `/v1/jobs/${what}`, { ids: [...before.keys()] });
+    const { data } = await call("POST", `/v1/jobs/${what}`, { ids: [...before.keys()] }, key);
+    key = newKey();
     toast(summary(what, data, before), data.some(({ problem }) => problem) ? "bad" : "good");
     select(chosen, false);
     await refresh();

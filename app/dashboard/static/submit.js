@@ -1,6 +1,7 @@
 // The form of the page Submit.
 
 import { duration, money } from "./formats.js";
+import { newKey } from "./once.js";
 import * as picture from "./picture.js";
 import * as quote from "./quote.js";
 import { upload } from "./upload.js";
@@ -8,10 +9,6 @@ import { upload } from "./upload.js";
 const NOT_ESTIMATED = new Set(["image", "image_url", "prompt", "not_before", "deadline", "result_ttl_seconds", "webhook_url", "webhook_events", "metadata"]);
 let form;
 let key; // the Idempotency-Key of the form as it is filled in now
-
-function newKey() {
-  key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
 
 /** What the form says: numbers as numbers, and nothing for what was left empty. */
 function fields() {
@@ -156,7 +153,7 @@ function showModel() {
 }
 
 function changed(event) {
-  newKey();
+  key = newKey();
   const name = event?.target.name;
   if (name) tell(name, "");
   if (name === "model" || name === "preset") showModel();
@@ -166,7 +163,7 @@ function changed(event) {
 function start() {
   if (form || !document.getElementById("submit")) return;
   form = document.getElementById("submit");
-  newKey();
+  key = newKey();
   showModel();
   picture.start(form, { changed, tell: (words) => tell("image", words) });
   form.addEventListener("input", changed);
@@ -177,7 +174,7 @@ function start() {
   // Who comes back to the page, as the browser has kept it, wants another job.
   window.addEventListener("pageshow", (event) => {
     if (!event.persisted) return;
-    newKey();
+    key = newKey();
     document.getElementById("send").removeAttribute("aria-busy");
     document.getElementById("uploaded").hidden = true;
   });

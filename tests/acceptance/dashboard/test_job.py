@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.support.browser import Visits, shoot
 from tests.support.service import LONG, TINY, Service
@@ -96,6 +96,25 @@ def test_a_cancelled_job_is_retried_and_deleted(service: Service, visits: Visits
     page.wait_for_url("**/jobs")
     page.goto(f"/jobs/{job['id']}")
     expect(page.get_by_role("heading", name="Not Found")).to_be_visible()
+
+
+def test_a_retry_whose_answer_was_lost_is_made_once(service: Service, visits: Visits) -> None:
+    visits.expect("Failed to load resource")
+    job = service.submit(TINY, prompt="only once", not_before=_tomorrow())
+    service.client.post(f"/v1/jobs/{job['id']}/cancel")
+    page = visits.open(f"/jobs/{job['id']}")
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/retry", lose, times=1)
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".toast.bad")).to_be_visible()
+    page.get_by_role("button", name="Retry").click()
+    page.wait_for_url(lambda url: "/jobs/job_" in url and job["id"] not in url)
+    found = service.client.get("/v1/jobs", params={"q": "only once"}).json()["data"]
+    assert [one["retry_of"] for one in found] == [job["id"], None]
 
 
 def test_on_a_phone_nothing_sticks_out(service: Service, visits: Visits) -> None:

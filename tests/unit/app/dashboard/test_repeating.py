@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 
 from app.dashboard.repeating import curl
+from scheduler.states import Window
 from tests.unit.app.test_views import QUEUED
 
 NASTY = 'it\'s "quoted" $(reboot) `x`\n; <file & @you'
@@ -24,12 +25,14 @@ def test_it_says_all_that_was_said() -> None:
         metadata={"a": "<b>"},
         webhook_url="https://h/?a=1&b=2",
         webhook_events=("job.failed",),
+        window=Window.OFF_PEAK,
         params=replace(QUEUED.params, negative_prompt="@blur", allow_int8=True, guidance_scale=7.123456789),
     )
     command = curl(job, "http://h:1", with_key=False)
     sent = fields(command)
     assert (sent["prompt"], sent["negative_prompt"], sent["webhook_url"]) == (NASTY, "@blur", "https://h/?a=1&b=2")
     assert (sent["allow_int8"], sent["guidance_scale"], sent["seed"]) == ("true", "7.123456789", str(job.params.seed))
+    assert sent["window"] == "off_peak"
     assert (json.loads(sent["metadata"]), json.loads(sent["webhook_events"])) == ({"a": "<b>"}, ["job.failed"])
     assert f"-o {job.id}-image http://h:1/v1/jobs/{job.id}/image" in command
     assert f"-F image=@{job.id}-image" in command
@@ -38,7 +41,7 @@ def test_it_says_all_that_was_said() -> None:
 
 def test_what_was_not_said_is_left_out() -> None:
     sent = fields(curl(QUEUED, "http://h", with_key=False))
-    assert not {"negative_prompt", "allow_int8", "metadata", "webhook_url", "webhook_events"} & sent.keys()
+    assert not {"negative_prompt", "allow_int8", "metadata", "webhook_url", "webhook_events", "window"} & sent.keys()
 
 
 def test_a_key_comes_from_the_environment() -> None:
