@@ -18,7 +18,7 @@ _LEAST_WIDTH = 0.15  # percent: what is shorter would not be seen
 _LABELLED_WIDTH = 7.0  # percent: there is room for an id
 _MOST_MARKS = 1500  # of a page: so many links a browser still draws at once
 
-Closer = Callable[[str, float], str | None]  # the page on which a GPU is seen closer around a time
+Closer = Callable[[str, float], str]  # the page on which a GPU is seen closer around a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Mark:
     width: float
     words: str
     label: str
-    href: str | None
+    href: str
 
 
 @dataclass(frozen=True, slots=True)

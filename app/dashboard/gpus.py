@@ -88,6 +88,7 @@ def get_gpu(gpu_id: str, request: Request, context: Shared, caller: Caller, wind
         segments=segments(gpu) if gpu else [],
         window=chosen,
         windows=windows.WINDOWS,
+        axis=axis,
         ticks=axis.ticks(),
         charts=history.of_gpu(series, axis, gpu.info.total_bytes if gpu else None) if series.points else [],
         events=[(event, details(event)) for event in events],

@@ -10,6 +10,7 @@ from scheduler.timeline import Curve as Means
 
 _GAP = 2.5  # so many points may lack before a curve breaks
 _GIB = 2**30
+_BYTES = "bytes"
 _ALL_PERCENT = 100.0  # and as good an upper edge for watts and degrees
 _GAUGES = (
     ("Utilisation", "good", "utilization_percent", "%"),
@@ -32,12 +33,18 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A gauge over time. `words` tell its numbers to those who do not see it; `top` is what its upper edge means."""
+    """A gauge over time. `words` tell its numbers to those who do not see it; its upper edge is `top` of its `unit`."""
 
     title: str
-    top: str
     words: str
     curves: Sequence[Curve]
+    top: float
+    unit: str
+
+    @property
+    def top_words(self) -> str:
+        """What stands at its upper edge."""
+        return _written(self.unit)(self.top)
 
 
 def of_gpu(series: Series, axis: charts.TimeAxis, total_bytes: int | None) -> list[Chart]:
@@ -56,8 +63,8 @@ def spark(seen: Means, axis: charts.TimeAxis, total_bytes: int) -> Chart:
     if any(value is not None for value in seen.utilization_percent):
         path = drawn(seen, seen.utilization_percent, axis, _ALL_PERCENT, charts.line)
         curves.append(Curve("good", "utilisation", path))
-        words += f"; utilisation {_words(seen.utilization_percent, _number('%'))}"
-    return Chart("Last hour", "", words, curves)
+        words += f"; utilisation {_words(seen.utilization_percent, _written('%'))}"
+    return Chart("Last hour", words, curves, _ALL_PERCENT, "%")
 
 
 def drawn(seen: Means, values: Sequence[float | None], axis: charts.TimeAxis, top: float, draw: Draw) -> str:
@@ -73,14 +80,13 @@ def _memory(series: Series, axis: charts.TimeAxis, total_bytes: int | None) -> C
         _curve(series, axis, top, "model", "promised to models and jobs", "reserved_bytes"),
         _curve(series, axis, top, "foreign", "held by others", "foreign_bytes"),
     ]
-    return Chart("Memory", size(top), _level_words(series, "used_bytes", size), curves)
+    return Chart("Memory", _level_words(series, "used_bytes", size), curves, top, _BYTES)
 
 
 def _gauge(series: Series, axis: charts.TimeAxis, title: str, kind: str, name: str, unit: str) -> Chart:
     top = charts.top_of([level.max for level in _levels(series, name) if level], _ALL_PERCENT)
-    written = _number(unit)
     curves = [_curve(series, axis, top, kind, "mean", name)]
-    return Chart(title, written(top), _level_words(series, name, written), curves)
+    return Chart(title, _level_words(series, name, _written(unit)), curves, top, unit)
 
 
 def _curve(
@@ -116,5 +122,5 @@ def _middles(first: float, step: float, values: Sequence[float | None]) -> list[
     return [(first + (number + 0.5) * step, value) for number, value in enumerate(values)]
 
 
-def _number(unit: str) -> Callable[[float], str]:
-    return lambda value: f"{value:.0f} {unit}"
+def _written(unit: str) -> Callable[[float], str]:
+    return size if unit == _BYTES else lambda value: f"{value:.0f} {unit}"

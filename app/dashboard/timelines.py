@@ -63,7 +63,9 @@ def url(span: Window, until: float | None = None, gpu_id: str | None = None) -> 
     return "/timeline?" + urlencode({name: value for name, value in query.items() if value is not None})
 
 
-def _closer(span: Window, gpu_id: str, middle: float) -> str | None:
-    """Where a moment of a GPU is seen in the next shorter span; None where there is none."""
+def _closer(span: Window, gpu_id: str, middle: float) -> str:
+    """Where a moment of a GPU is seen in the next shorter span; where there is none, the jobs that it had."""
     shorter = [one for one in _WINDOWS if one.seconds < span.seconds]
-    return url(shorter[-1], middle + shorter[-1].seconds / 2, gpu_id) if shorter else None
+    if not shorter:
+        return "/jobs?" + urlencode({"gpu": gpu_id})
+    return url(shorter[-1], middle + shorter[-1].seconds / 2, gpu_id)

@@ -1,6 +1,7 @@
 // Drains and resumes GPUs. A button names them, with spaces between, in `data-drain` or `data-resume`.
 
 import { call, clearProblem, fieldsOf, showProblem } from "./actions.js";
+import { duration } from "./formats.js";
 import { refresh } from "./live.js";
 import { toast } from "./toast.js";
 
@@ -76,12 +77,6 @@ function ending({ ending, in_seconds, lost_seconds }) {
   if (ending === "finishes") return `finishes in ${duration(in_seconds)}`;
   if (ending === "killed") return `is killed in ${duration(in_seconds)} and goes back to the queue${lost}`;
   return `goes back to the queue in ${duration(in_seconds)}${lost}`;
-}
-
-function duration(seconds) {
-  if (seconds < 60) return `${Math.ceil(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 function element(name, words = "") {

@@ -1,5 +1,6 @@
 """The GPUs in a real browser: looked at, chosen, drained and resumed, beside jobs that run."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -145,6 +146,14 @@ def test_one_gpu_over_time(service: Service, visits: Visits) -> None:
     page.get_by_role("link", name=service.gpu()["id"]).click()
     expect(page.get_by_role("heading", name=service.gpu()["id"])).to_be_visible()
     expect(page.get_by_role("img", name="Memory, last 1 hour: now")).to_be_visible()
+    chart = page.locator(".readable .chart").first
+    width, height = (chart.bounding_box() or {})["width"], 75
+    chart.hover(position={"x": width - 4, "y": height})
+    expect(page.locator(".readout").first).to_have_text(
+        re.compile(r"^[\d:]+: .+ in use, .+ promised to models and jobs")
+    )
+    page.mouse.move(0, 0)
+    expect(page.locator(".readout").first).to_be_hidden()
     page.get_by_role("link", name="7 days").click()
     expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "true")
     expect(page.get_by_role("row", name="gpu registered")).to_be_visible()

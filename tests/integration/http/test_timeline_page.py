@@ -103,3 +103,14 @@ async def test_a_bad_query_is_a_page_that_says_so(site: Site, query: str, status
 async def test_the_far_future_is_now(site: Site) -> None:
     job_id = await site.succeeded()
     assert job_id in await text(site, "?until=9999-12-31T23:59:59Z")
+
+
+async def test_what_is_too_short_to_be_a_bar_leads_closer_and_at_last_to_the_jobs(site: Site) -> None:
+    for _ in range(3):
+        await site.succeeded()
+    page = await text(site, "?span=7d")
+    assert "<title>3 attempts: 3 succeeded</title>" in page
+    block = re.search(r'<a href="/timeline(\?span=24h[^"]+gpu=GPU-0)" data-key', page)
+    assert block
+    assert "3 attempts on 1 GPU" in await text(site, block[1])
+    assert '<a href="/jobs?gpu=GPU-0" data-key' in await text(site, "?span=10m")

@@ -30,8 +30,11 @@ def test_each_gauge_has_its_chart_and_numbers() -> None:
     series = Series(10, [point(0, **known), point(10, **known)])
     charts = {chart.title: chart for chart in history.of_gpu(series, AXIS, 4 * GIB)}
     assert list(charts) == ["Memory", "Utilisation", "Power", "Temperature"]
-    assert (charts["Memory"].top, charts["Memory"].words) == ("4.0 GiB", "now 1.0 GiB, mean 1.0 GiB, peak 1.5 GiB")
-    assert (charts["Power"].top, charts["Power"].words) == ("500 W", "now 200 W, mean 200 W, peak 300 W")
+    assert (charts["Memory"].top_words, charts["Memory"].words) == (
+        "4.0 GiB",
+        "now 1.0 GiB, mean 1.0 GiB, peak 1.5 GiB",
+    )
+    assert (charts["Power"].top_words, charts["Power"].words) == ("500 W", "now 200 W, mean 200 W, peak 300 W")
     assert charts["Utilisation"].curves[0].path == "M5.0 50.0 L15.0 50.0"
     used, promised, foreign = charts["Memory"].curves
     assert (used.filled, used.path) == (True, "M5.0 100 L5.0 75.0 L15.0 75.0 L15.0 100Z")
@@ -40,12 +43,12 @@ def test_each_gauge_has_its_chart_and_numbers() -> None:
 
 def test_memory_that_nobody_could_read_is_told() -> None:
     (chart,) = history.of_gpu(Series(10, [point(0)]), AXIS, None)
-    assert (chart.top, chart.words) == ("1.0 GiB", "not measured")
+    assert (chart.top_words, chart.words) == ("1.0 GiB", "not measured")
 
 
 def test_a_gpu_that_is_gone_is_drawn_up_to_what_it_held() -> None:
     (chart,) = history.of_gpu(Series(10, [point(0, used_bytes=10 * GIB)]), AXIS, None)
-    assert chart.top == "20.0 GiB"
+    assert chart.top_words == "20.0 GiB"
 
 
 def test_a_curve_breaks_where_nobody_looked() -> None:
