@@ -35,7 +35,7 @@ function pressed(event) {
   neighbour(bar, event.key)?.focus();
 }
 
-if (gantt) {
+if (told) {
   gantt.addEventListener("mouseover", tell);
   gantt.addEventListener("focusin", tell);
   gantt.addEventListener("keydown", pressed);

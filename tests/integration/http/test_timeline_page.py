@@ -114,3 +114,12 @@ async def test_what_is_too_short_to_be_a_bar_leads_closer_and_at_last_to_the_job
     assert block
     assert "3 attempts on 1 GPU" in await text(site, block[1])
     assert '<a href="/jobs?gpu=GPU-0" data-key' in await text(site, "?span=10m")
+
+
+async def test_too_many_to_choose_from_are_drawn_all_the_same(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.dashboard.gantt._MOST_MARKS", 0)
+    await site.succeeded()
+    page = await text(site)
+    assert '<path class="succeeded" d="M' in page
+    assert "These are too many to choose from one by one" in page
+    assert 'id="told"' not in page
