@@ -15,6 +15,7 @@ class _Entry(Generic[Value]):
         self.lock = threading.Lock()
         self.values: tuple[Value, ...] = ()  # one, or none before the first
         self.stale_at = 0.0
+        self.took_seconds = float("inf")
 
 
 class Remembered(Generic[Key, Value]):
@@ -38,10 +39,16 @@ class Remembered(Generic[Key, Value]):
                     began = self._clock()
                     entry.values = (read(),)
                     ended = self._clock()
-                    entry.stale_at = ended + max(self._least_seconds, _COST_FACTOR * (ended - began))
+                    entry.took_seconds = ended - began
+                    entry.stale_at = ended + max(self._least_seconds, _COST_FACTOR * entry.took_seconds)
             finally:
                 entry.lock.release()
         return entry.values[0]
+
+    def is_quick(self, key: Key, seconds: float) -> bool:
+        """Whether `get` should answer within so many seconds: there is a value, or reading it took no longer before."""
+        entry = self._entries.setdefault(key, _Entry())
+        return entry.took_seconds <= seconds or not self._is_stale(entry)
 
     def _is_stale(self, entry: _Entry[Value]) -> bool:
         return not entry.values or self._clock() >= entry.stale_at

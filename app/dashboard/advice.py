@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -13,7 +14,7 @@ from app.advice import parse_growth, report
 from app.cards import read_cards
 from app.context import Context, Shared
 from app.dashboard import matrix
-from app.dashboard.rendering import render
+from app.dashboard.rendering import AT_ONCE_SECONDS, LONG_SECONDS, may_wait, render
 from scheduler import advice as rules
 from scheduler.advice import Diagnosis, Growth, Payback, Sureness, Verdict
 from scheduler.errors import InvalidParameter
@@ -85,19 +86,24 @@ def get_advice(
 ) -> Response:
     """Return the advice for a window, a growth to expect, and the price of a card."""
     asked = _asked(window, growth, card_price)
-    recorded = _recorded(context, asked)
-    found = report(rules.advise(recorded.evidence), recorded)
-    return render(
+    page = partial(
+        render,
         request,
         caller,
         "advice.html",
         title="Advice",
-        refresh_seconds=_REFRESH_SECONDS,
-        since=recorded.window[0],
-        until=recorded.window[1],
         asked=asked,
         windows=_WINDOWS,
         growths=_GROWTHS if asked.growth_text in _GROWTHS else {asked.growth_text: asked.growth_text} | _GROWTHS,
+    )
+    if not may_wait(request) and not context.advised.is_quick(asked.window, LONG_SECONDS):
+        return page(refresh_seconds=AT_ONCE_SECONDS, found=None)
+    recorded = _recorded(context, asked)
+    found = report(rules.advise(recorded.evidence), recorded)
+    return page(
+        refresh_seconds=_REFRESH_SECONDS,
+        since=recorded.window[0],
+        until=recorded.window[1],
         found=found,
         tone=_TONES[found.verdict],
         lacking=lacking(found),

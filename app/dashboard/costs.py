@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,7 +14,7 @@ from app.context import Context, Shared
 from app.dashboard import charts, periods
 from app.dashboard.charts import Bar
 from app.dashboard.periods import Period
-from app.dashboard.rendering import render
+from app.dashboard.rendering import AT_ONCE_SECONDS, LONG_SECONDS, may_wait, render
 from scheduler.bills import Bill
 from scheduler.costs import days
 from scheduler.prices import cost
@@ -60,17 +61,14 @@ def get_costs(
 ) -> Response:
     """Return the bill of a window."""
     chosen = periods.choose(window, since, until, time.time())
+    page = partial(render, request, caller, "costs.html", title="Costs", window=chosen, choices=periods.CHOICES)
+    if not may_wait(request) and chosen.until is None and not context.spent.is_quick(chosen.choice, LONG_SECONDS):
+        return page(refresh_seconds=AT_ONCE_SECONDS, report=None)
     bill = _bill(context, chosen)
     report = bills.report(bill)
     by_day = _by_day(context, bill)
-    return render(
-        request,
-        caller,
-        "costs.html",
-        title="Costs",
+    return page(
         refresh_seconds=_REFRESH_SECONDS,
-        window=chosen,
-        choices=periods.CHOICES,
         report=report,
         total=report.total,
         jobs=report.jobs,

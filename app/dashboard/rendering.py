@@ -15,6 +15,8 @@ from app.door import Principal
 from app.ranges import none_match
 from scheduler.keys import Scope as Permission
 
+AT_ONCE_SECONDS = 0.05  # the refresh of a page that was sent without what takes long
+LONG_SECONDS = 0.3  # what takes no longer is waited for
 HEADERS = {
     "Cache-Control": "private, no-cache",
     "Content-Security-Policy": (
@@ -50,6 +52,15 @@ def render(
     if not none_match(request.headers.get("If-None-Match"), tag):
         return Response(status_code=304, headers=headers)
     return Response(encoded, media_type="text/html", headers=headers)
+
+
+def may_wait(request: Request) -> bool:
+    """Whether it is a page's own script that asks: there is something to look at meanwhile.
+
+    A page whose values take long is sent without them, to be asked for anew at once. A browser that does not say what
+    it asks for gets all of it.
+    """
+    return request.headers.get("Sec-Fetch-Dest") != "document"
 
 
 def bare(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:

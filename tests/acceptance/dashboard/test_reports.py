@@ -102,5 +102,9 @@ def test_what_to_do_about_hardware(service: Service, visits: Visits) -> None:
 
 
 def test_on_a_phone_nothing_sticks_out(visits: Visits) -> None:
-    shoot(visits.open("/costs", phone=True), "costs-phone")
-    shoot(visits.open("/advice", phone=True), "advice-phone")
+    costs = visits.open("/costs", phone=True)
+    expect(costs.locator("#tenants")).to_be_visible()
+    shoot(costs, "costs-phone")
+    advice = visits.open("/advice", phone=True)
+    expect(advice.locator("#sentence")).to_be_visible()
+    shoot(advice, "advice-phone")

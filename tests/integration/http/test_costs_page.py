@@ -118,3 +118,15 @@ async def test_only_the_operator_sees_it(site: Site) -> None:
         page = await site.client.get(path, headers=BROWSER | {"Authorization": f"Bearer {secret}"})
         assert page.status_code == 403
         assert "scope admin" in page.text
+
+
+@pytest.mark.parametrize("path", ["/costs", "/advice"])
+async def test_a_report_that_may_take_long_comes_after_its_page(site: Site, path: str) -> None:
+    wanted = BROWSER | {"Sec-Fetch-Dest": "document"}
+    page = (await site.client.get(path, headers=wanted)).text
+    assert 'aria-busy="true"' in page
+    assert 'data-refresh="0.05"' in page
+    body = (await site.client.get(path, headers=BROWSER | {"Sec-Fetch-Dest": "empty"})).text
+    assert 'aria-busy="true"' not in body
+    again = (await site.client.get(path, headers=wanted)).text
+    assert 'aria-busy="true"' not in again

@@ -88,3 +88,14 @@ def test_before_the_first_value_all_wait_for_one_read() -> None:
     second.join(10)
 
     assert (values, source.reads) == ([1, 1], 1)
+
+
+def test_it_is_told_beforehand_whether_an_answer_takes_long() -> None:
+    source = Source(1.0)
+    remembered: Remembered[str, int] = Remembered(0.0, source.clock)
+    assert not remembered.is_quick("a", 5.0), "nobody knows yet"
+    remembered.get("a", source.read)
+    assert remembered.is_quick("a", 0.5)
+    source.at += 60.0
+    assert not remembered.is_quick("a", 0.5)
+    assert remembered.is_quick("a", 1.5)
