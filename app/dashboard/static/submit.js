@@ -1,36 +1,14 @@
 // The form of the page Submit.
 
+import { body, impossible, isEstimated, mistakes, parameters } from "./form.js";
 import { duration, money } from "./formats.js";
 import { newKey } from "./once.js";
 import * as picture from "./picture.js";
 import * as quote from "./quote.js";
 import { upload } from "./upload.js";
 
-const NOT_ESTIMATED = new Set(["image", "image_url", "prompt", "not_before", "deadline", "result_ttl_seconds", "webhook_url", "webhook_events", "metadata"]);
 let form;
 let key; // the Idempotency-Key of the form as it is filled in now
-
-/** What the form says: numbers as numbers, and nothing for what was left empty. */
-function fields() {
-  const found = {};
-  for (const control of form.elements) {
-    const { name, value, type } = control;
-    if (!name || value === "" || type === "file" || type === "submit") continue;
-    if (["radio", "checkbox"].includes(type) && !control.checked) continue;
-    if (name === "webhook_events") (found[name] ??= []).push(value);
-    else if (type === "checkbox") found[name] = true;
-    else if (type === "datetime-local") found[name] = new Date(value).toISOString();
-    else found[name] = type === "number" || name === "result_ttl_seconds" ? Number(value) : value;
-  }
-  if (!found.webhook_url) delete found.webhook_events;
-  return found;
-}
-
-/** What to ask for a quote of; null where it is plain that there is none. */
-function parameters() {
-  if (impossible().length) return null;
-  return Object.fromEntries(Object.entries(fields()).filter(([name]) => !NOT_ESTIMATED.has(name)));
-}
 
 /** Show what is wrong with a field, or that nothing is. */
 function tell(name, words) {
@@ -48,32 +26,24 @@ function clear(names) {
   for (const name of names) tell(name, "");
 }
 
-/** The numbers and times that cannot be, which the service need not be asked about. */
-function impossible() {
-  return [...form.elements].flatMap((control) => {
-    const { name, min, max, step, value, validity } = control;
-    if (validity?.badInput) return { field: name, message: "must be a number, or a whole date and time" };
-    if (control.type !== "number" || validity.valid) return [];
-    if (!validity.stepMismatch) return { field: name, message: `must be from ${min} to ${max}, not ${value}` };
-    return { field: name, message: step === "1" ? `must be a whole number, not ${value}` : `must be divisible by ${step}, not ${value}` };
-  });
-}
-
 function showEstimated(errors) {
-  clear([...form.elements].map(({ name }) => name).filter((name) => name && !NOT_ESTIMATED.has(name)));
-  for (const { field, message } of [...errors, ...impossible()]) tell(field, sentence(message));
+  clear([...form.elements].map(({ name }) => name).filter((name) => name && isEstimated(name)));
+  for (const { field, message } of [...errors, ...impossible(form)]) tell(field, sentence(message));
 }
 
-function showRefused({ errors, detail }, byUrl) {
+/** Show what was refused: at its field where it has one, else above the button. */
+function showRefused({ errors = [], detail }, byUrl) {
+  const rest = [];
   let first;
-  for (const { field, message } of errors ?? []) {
+  for (const { field, message } of errors) {
     const name = field === "image" && byUrl ? "image_url" : field.split(".")[0];
     if (tell(name, sentence(message))) first ??= form.querySelector(`[name="${CSS.escape(name)}"]`);
+    else rest.push(sentence(message));
   }
-  if (first) {
-    first.closest("details")?.setAttribute("open", "");
-    first.focus();
-  } else general(detail ?? "The service did not answer as it should; try again.");
+  if (!errors.length) rest.push(detail ?? "The service did not answer as it should; try again.");
+  general(rest.join(" "));
+  first?.closest("details")?.setAttribute("open", "");
+  first?.focus();
 }
 
 function general(words) {
@@ -84,43 +54,18 @@ function sentence(words) {
   return words[0].toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
 }
 
-function body() {
-  const said = fields();
-  const [file] = form.elements.image.files;
-  const { image_url: url, ...rest } = said;
-  if (!file) return [JSON.stringify({ ...rest, ...(rest.metadata && { metadata: JSON.parse(rest.metadata) }), image: url }), "application/json"];
-  const data = new FormData();
-  for (const [name, value] of Object.entries(rest)) data.append(name, typeof value === "object" ? JSON.stringify(value) : value);
-  data.append("image", file);
-  return [data, null];
-}
-
-/** What is wrong that the service need not be asked about. */
-function mistakes() {
-  const found = impossible();
-  const said = fields();
-  if (!form.elements.image.files.length && !said.image_url) found.push({ field: "image", message: "choose an image, or name the URL of one" });
-  if (!said.prompt?.trim()) found.push({ field: "prompt", message: "say what should happen" });
-  try {
-    if (said.metadata) JSON.parse(said.metadata);
-  } catch {
-    found.push({ field: "metadata", message: "must be a JSON object of texts" });
-  }
-  return found;
-}
-
 async function send(event) {
   event.preventDefault();
   const button = document.getElementById("send");
   if (button.getAttribute("aria-busy")) return;
   general("");
   clear([...form.elements].map(({ name }) => name).filter(Boolean));
-  const errors = mistakes();
+  const errors = mistakes(form);
   if (errors.length) return showRefused({ errors }, false);
   const bar = document.getElementById("uploaded");
   button.setAttribute("aria-busy", "true");
   try {
-    const [data, type] = body();
+    const [data, type] = body(form);
     bar.hidden = type !== null;
     const headers = { Accept: "application/json", "Idempotency-Key": key, ...(type && { "Content-Type": type }) };
     const { status, told } = await upload("/v1/jobs", data, headers, (part) => (bar.value = part));
@@ -157,7 +102,7 @@ function changed(event) {
   const name = event?.target.name;
   if (name) tell(name, "");
   if (name === "model" || name === "preset") showModel();
-  if (name && !NOT_ESTIMATED.has(name)) quote.soon(parameters, showEstimated);
+  if (name && isEstimated(name)) quote.soon(() => parameters(form), showEstimated);
 }
 
 function start() {
@@ -178,7 +123,7 @@ function start() {
     document.getElementById("send").removeAttribute("aria-busy");
     document.getElementById("uploaded").hidden = true;
   });
-  quote.soon(parameters, showEstimated, 0);
+  quote.soon(() => parameters(form), showEstimated, 0);
 }
 
 document.addEventListener("shown", start); // the first model may come while the page is open

@@ -1,7 +1,9 @@
 """The page Submit in a real browser: from a picture and a prompt to a job."""
 
 import base64
+import json
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,31 @@ def test_a_value_outside_of_the_limits_is_told_at_its_field(page: Page) -> None:
     page.get_by_label("Width").fill("64")
     expect(page.locator("#width-fault")).to_be_empty()
     expect(page.locator("#verdict")).to_contain_text("It would be done")
+
+
+def test_another_model_has_its_own_limits_and_times(service: Service, visits: Visits, page: Page) -> None:
+    visits.expect("status of 4")  # the service has no such model
+    (model,) = service.client.get("/v1/models").json()["data"]
+    model["limits"]["width"] = {"minimum": 512, "maximum": 1024, "multiple_of": 16}
+    model |= {"id": "another", "held": "it failed too often", "random_weights": False}
+    model["defaults"]["width"] = 768
+    option = f'<option value="another" data-model="{escape(json.dumps(model))}">another</option>'
+
+    def add_the_model(route: Route) -> None:
+        answer = route.fetch()
+        shown = answer.text().replace("<div hidden>", "<div>", 1).replace("</select>", f"{option}</select>", 1)
+        route.fulfill(response=answer, body=shown)
+
+    page.route("**/submit", add_the_model)
+    page.reload()
+    page.get_by_label("Model").select_option("another")
+    width = page.get_by_label("Width")
+    assert [width.get_attribute(name) for name in ("min", "max", "step", "placeholder")] == ["512", "1024", "16", "768"]
+    expect(page.get_by_text("it failed too often")).to_be_visible()
+    expect(page.get_by_text("random weights")).to_be_hidden()
+    expect(page.locator("#model-fault")).to_contain_text("another")
+    width.fill("500")
+    expect(page.locator("#width-fault")).to_have_text("Must be from 512 to 1024, not 500.")
 
 
 def test_what_would_wait_says_why(service: Service, visits: Visits) -> None:

@@ -33,7 +33,7 @@ async def look(site: Site, **query: str) -> str:
 
 
 def sentence(page: str) -> str:
-    return unescape(page.partition('id="sentence">')[2].partition("<")[0])
+    return unescape(page.partition('id="sentence">')[2].partition("<")[0]).replace("\N{NO-BREAK SPACE}", " ")
 
 
 async def test_nothing_was_recorded_yet(opened: Any) -> None:
@@ -74,7 +74,7 @@ async def test_a_full_gpu_and_high_growth(clock: Clock, opened: Any) -> None:
     assert "A &lt;b&gt;card&lt;/b&gt;" in page
     assert re.search(r"[\d.]+ months</td>", page)
     assert '<option value="high" selected>' in page
-    assert '<option value="0.3" selected>' in other
+    assert '<option value="0.3" selected>+30% a month<' in other
     assert "as given above" in other
 
 

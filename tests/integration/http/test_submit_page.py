@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scheduler.keys import Scope
+from scheduler.records import ServedModel
 from tests.support.http import Site
 
 BROWSER = {"Accept": "text/html"}
@@ -118,3 +119,24 @@ async def test_the_off_peak_window_is_offered_where_there_is_one(opened: Any) ->
 
 async def test_without_an_off_peak_window_there_is_nothing_to_choose(site: Site) -> None:
     assert "off_peak" not in await look(site)
+
+
+async def test_the_model_of_the_job_is_chosen_where_there_are_several(site: Site) -> None:
+    job = await site.submit(width="768")
+    site.scheduler.fleet.register(ServedModel("tiny-random-noise", "i2vgen-xl-tiny", 1, "f"), [])
+    page = await look(site)
+    assert len(re.findall(r"data-model=", page)) == 2
+    assert '<option value="tiny-random-noise"' in page
+    again = await look(site, **{"from": job["id"]})
+    assert re.search(rf'<option value="{job["model"]}"[^>]* selected>', again)
+    assert field(again, "width")["min"] == "256"
+
+
+async def test_a_job_of_a_model_that_is_gone_is_offered_to_another(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await site.submit(width="768")
+    monkeypatch.setattr(
+        type(site.scheduler.queue), "models", lambda _: {"new": ServedModel("new", "i2vgen-xl", 1, "f")}
+    )
+    page = await look(site, **{"from": job["id"]})
+    assert f"No worker serves {job['model']} any more: the job would be made by new." in page
+    assert field(page, "width")["value"] == "768"
