@@ -34,14 +34,13 @@ function showEstimated(errors) {
 /** Show what was refused: at its field where it has one, else above the button. */
 function showRefused({ errors = [], detail }, byUrl) {
   const rest = [];
-  let first;
   for (const { field, message } of errors) {
     const name = field === "image" && byUrl ? "image_url" : field.split(".")[0];
-    if (tell(name, sentence(message))) first ??= form.querySelector(`[name="${CSS.escape(name)}"]`);
-    else rest.push(sentence(message));
+    if (!tell(name, sentence(message))) rest.push(sentence(message));
   }
   if (!errors.length) rest.push(detail ?? "The service did not answer as it should; try again.");
   general(rest.join(" "));
+  const first = form.querySelector("[aria-invalid]");
   first?.closest("details")?.setAttribute("open", "");
   first?.focus();
 }

@@ -141,6 +141,16 @@ def test_what_is_missing_is_asked_for(page: Page) -> None:
     expect(page.locator("#image")).to_be_focused()
 
 
+def test_the_first_of_several_mistakes_has_the_focus(page: Page, image: Path) -> None:
+    page.get_by_label("Drop an image here").set_input_files(image)
+    page.get_by_text("More", exact=True).click()
+    fill_in(page, width=65, metadata="no JSON")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
+    expect(page.locator("#width-fault")).not_to_be_empty()
+    expect(page.locator("#metadata-fault")).not_to_be_empty()
+
+
 @pytest.mark.parametrize("event", ["drop", "paste"])
 def test_a_picture_may_be_dropped_and_pasted_and_taken_away(page: Page, event: str) -> None:
     page.evaluate(DROP, [".zone", base64.b64encode(picture()).decode(), event])
