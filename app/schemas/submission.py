@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, WithJsonSchema, field_validator
 
 from app.schemas.common import Integer, Number, Request
 from scheduler.params import (
@@ -18,6 +18,9 @@ from scheduler.webhooks import EVENT_TYPES
 
 RESULT_TTL_MIN_SECONDS = 60
 _ID_MAX_CHARS = 80  # more than any id has
+
+# Where forms are described their schema stands alone, with nothing to refer to.
+_SPELT_OUT = WithJsonSchema({"type": "string", "enum": [window.value for window in Window]})
 
 
 class Parameters(Request):
@@ -47,7 +50,7 @@ class Parameters(Request):
         description=f"{PRIORITY_MIN:g} to {PRIORITY_MAX:g}; higher goes first",
         json_schema_extra={"minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX},
     )
-    window: Annotated[Window, Field(strict=False)] | None = Field(
+    window: Annotated[Window, Field(strict=False), _SPELT_OUT] | None = Field(
         None, description="`off_peak`: it starts only in the cheap window, where one is set here; null: at any time"
     )
 

@@ -207,7 +207,7 @@ async def test_it_is_for_the_operator_only(opened: Any) -> None:
         ({"capacity_min": 2}, "capacity_min", "at most capacity_max, 1, not 2"),
         ({"capacity_max": 0}, "capacity_max", "greater than or equal to 1"),
         ({"capacity_webhook_url": "ftp://a"}, "capacity_webhook_url", "pattern"),
-        ({"capacity_windows": "* *"}, "capacity_windows", "five fields"),
+        ({"capacity_windows": "* *"}, "capacity_windows", "2 fields, not 5"),
         ({"capacity_windows": "* 25 * * *"}, "capacity_windows", "25"),
         ({"capacity_time_zone": "Mars/Base"}, "capacity_time_zone", "Mars/Base"),
         ({"capacity_target_seconds": 0}, "capacity_target_seconds", "greater than 0"),
