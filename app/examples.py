@@ -10,11 +10,11 @@ from scheduler.advice import Diagnosis, Sureness, Verdict
 from scheduler.alerts import Kind, Rule, Severity
 from scheduler.calls import CallStatus
 from scheduler.drains import Ending
-from scheduler.explain import Blocker
 from scheduler.keys import Scope
 from scheduler.prices import Terms
 from scheduler.remedies import RemedyName
 from scheduler.states import CapacityAction, DrainMode, GpuState, JobStatus, OnDeadline, Stage
+from scheduler.waits import Blocker
 from scheduler.webhooks import DeliveryStatus
 
 Examples = Mapping[str, Any]

@@ -10,7 +10,7 @@ from scheduler import catalog, placement
 from scheduler.control import QueueState
 from scheduler.drains import DrainPreview
 from scheduler.events import Event
-from scheduler.explain import QueueInfo, WaitReason
+from scheduler.explain import QueueInfo
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
 from scheduler.params import PRIORITIES, PROMPT_MAX_CHARS, Range
@@ -18,6 +18,7 @@ from scheduler.prices import UNPRICED, Prices, cost
 from scheduler.records import Drain, Gpu, Job, OpenLease, Progress, Reservation, ServedModel, Worker
 from scheduler.samples import Level, Point, Series
 from scheduler.states import JobStatus
+from scheduler.waits import WaitReason
 
 _LAST_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()  # a long queue of slow jobs may reach beyond
 

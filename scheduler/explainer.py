@@ -8,9 +8,10 @@ from sqlalchemy import Connection, bindparam, select
 
 from scheduler import ids, outlook, placement, rank, windows
 from scheduler.errors import NoModel
-from scheduler.explain import Moment, QueueInfo, explain, quota_of
+from scheduler.explain import QueueInfo, explain
 from scheduler.footprints import Footprints, Predictor
 from scheduler.line import Lines, Waiting
+from scheduler.moment import Moment, quota_of
 from scheduler.offers import offers
 from scheduler.outlook import Pace
 from scheduler.params import VideoParams

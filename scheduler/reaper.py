@@ -10,7 +10,6 @@ from sqlalchemy import Select, select
 
 from scheduler import catalog
 from scheduler.errors import NoModel, NotFound
-from scheduler.explain import Blocker
 from scheduler.fleet import Fleet
 from scheduler.hangs import Vigil
 from scheduler.leases import Leases
@@ -21,6 +20,7 @@ from scheduler.records import JobError
 from scheduler.store import gates
 from scheduler.store import schema as s
 from scheduler.store.database import Database
+from scheduler.waits import Blocker
 
 _BATCH = 100
 

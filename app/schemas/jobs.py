@@ -5,8 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.schemas.common import Progress
-from scheduler.explain import Blocker
 from scheduler.states import JobStatus, Stage, Window
+from scheduler.waits import Blocker
 
 
 class JobParams(BaseModel):

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from scheduler.explain import Blocker, QueueInfo
+from scheduler.explain import QueueInfo
 from scheduler.outlook import PRIOR, Span
 from scheduler.records import GpuSample, Lease, Measured, Progress, Worker
 from scheduler.service import Scheduler
 from scheduler.states import Stage
+from scheduler.waits import Blocker
 from tests.support.databases import Clock
 from tests.support.fleet import (
     ERROR,

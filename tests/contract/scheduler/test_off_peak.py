@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 
 from scheduler.claiming import Claims
 from scheduler.errors import InvalidParameter
-from scheduler.explain import Blocker
 from scheduler.policy import Policy
 from scheduler.records import Job
 from scheduler.service import Scheduler
 from scheduler.states import JobStatus, Window
 from scheduler.store import schema as s
+from scheduler.waits import Blocker
 from scheduler.windows import Windows, read_windows
 from tests.contract.scheduler.test_order import run_all
 from tests.support.databases import Clock

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import func, select
 
 from scheduler.claiming import Scan
-from scheduler.explain import Blocker
 from scheduler.limits import TenantLimits
 from scheduler.plans import GPU_PLANS
 from scheduler.policy import Policy
@@ -20,6 +19,7 @@ from scheduler.states import JobStatus
 from scheduler.store import claims
 from scheduler.store import schema as s
 from scheduler.store.claims import Line
+from scheduler.waits import Blocker
 from tests.contract.scheduler.test_plans import LARGE as TOO_LARGE_FOR_ITS_PLAN
 from tests.contract.scheduler.test_plans import busy_and_idle
 from tests.support.databases import Clock

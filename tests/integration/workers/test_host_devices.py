@@ -13,12 +13,12 @@ import pynvml
 import pytest
 
 from scheduler.errors import NotFound
-from scheduler.explain import Blocker
 from scheduler.ids import new_id
 from scheduler.params import VideoParams
 from scheduler.records import Gpu, NewJob
 from scheduler.service import Scheduler
 from scheduler.states import DrainMode, GpuState, JobStatus, Outcome
+from scheduler.waits import Blocker
 from tests.support import fake_nvml, stub_worker
 from tests.support.databases import sqlite_template
 from tests.support.fake_nvml import GIB, FakeGpu, FakeSlice, Xid

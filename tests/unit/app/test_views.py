@@ -5,12 +5,13 @@ import pytest
 from app import views
 from app.schemas import ImageLimits
 from scheduler.events import Event
-from scheduler.explain import Blocker, QueueInfo, WaitReason
+from scheduler.explain import QueueInfo
 from scheduler.footprint import Footprint
 from scheduler.outlook import Span
 from scheduler.params import VideoParams
 from scheduler.records import Job, Measured, Notice, Progress, Result, ServedModel
 from scheduler.states import JobStatus, Stage
+from scheduler.waits import Blocker, WaitReason
 
 QUEUED = Job(
     id="job_1", tenant="default", gate="", model="m", prompt="p", params=VideoParams(512, 512, 16, 50, 9.0, 16, 7),

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from scheduler.explain import Blocker, Moment, QueueInfo, Quota, explain, quota_of
+from scheduler.explain import QueueInfo, explain
 from scheduler.footprint import Footprint
 from scheduler.line import Standing
+from scheduler.moment import Moment, Quota, quota_of
 from scheduler.outlook import Pace, Span, Work
 from scheduler.placement import Offer
 from scheduler.policy import Policy
 from scheduler.records import Gpu, GpuSample, Job, OpenLease, Progress, Reservation, Worker
 from scheduler.states import GpuState, JobStatus, Stage, Window
 from scheduler.store.lines import Pause
+from scheduler.waits import Blocker
 from scheduler.windows import read_windows
 from tests.support.fleet import GIB, MODEL, PARAMS, gpu_info
 
