@@ -17,8 +17,11 @@ from typing import IO
 import structlog
 
 from app import provisioning
-from app.guarded import FetchFailed, GuardedClient, NoRoom, UrlNotAllowed
+from app.exchanges import FetchFailed
+from app.guarded import GuardedClient
+from app.lookups import NoRoom
 from app.signing import signed_headers
+from app.urls import UrlNotAllowed
 from scheduler.calls import Call, HookFailed
 
 _POLL_SECONDS = 0.1  # between two looks whether to go on waiting for the command

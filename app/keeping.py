@@ -9,8 +9,9 @@ import structlog
 
 from app import alarms
 from app.context import Context
-from app.guarded import GuardedClient, Lookups
+from app.guarded import GuardedClient
 from app.hooks import CommandHook, WebhookHook
+from app.lookups import Lookups
 from scheduler.calls import Call
 from scheduler.provision import EVERY_SECONDS, Provisioner
 from scheduler.tenants import OPERATOR

@@ -13,10 +13,13 @@ from typing import BinaryIO, Protocol
 
 from app import images
 from app.errors import RequestError
-from app.guarded import BodyTooLarge, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed, check_url
+from app.exchanges import FetchFailed
+from app.guarded import BodyTooLarge, GuardedClient
 from app.images import Picture
+from app.lookups import Lookups, NoRoom
 from app.settings import FrontEndSettings
 from app.uploads import check_size, image_too_large
+from app.urls import UrlNotAllowed, check_url
 from scheduler.blobs import BlobStore
 
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)

@@ -16,11 +16,11 @@ from app.access import Principal
 from app.answers import answer
 from app.context import Context
 from app.errors import RequestError
-from app.guarded import UrlNotAllowed, check_url
 from app.schemas import JobFields, Parameters
 from app.schemas.submission import RESULT_TTL_MIN_SECONDS
 from app.sources import Source, UrlSource, url_not_allowed
 from app.times import parse_time
+from app.urls import UrlNotAllowed, check_url
 from scheduler import catalog
 from scheduler.errors import InvalidParameter, Refused, SchedulerError, Unavailable
 from scheduler.ids import new_id

@@ -17,8 +17,11 @@ import structlog
 from app import alarms
 from app import schemas as api
 from app.context import Context
-from app.guarded import Answer, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed
+from app.exchanges import FetchFailed
+from app.guarded import Answer, GuardedClient
+from app.lookups import Lookups, NoRoom
 from app.signing import signed_headers
+from app.urls import UrlNotAllowed
 from app.views import time_text
 from scheduler import tracing
 from scheduler.tenants import OPERATOR

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import uvicorn
 
-from app import guarded
+from app import lookups
 from app.main import create_app
 from app.routes import videos
 from app.serve import bind
@@ -125,7 +125,7 @@ def serving(folder: Path) -> Iterator[World]:
     ):
         gpu = register_gpu(scheduler, total_bytes=10**13)
         _, secret = scheduler.keys.create("fuzzer", scopes=frozenset(Scope), actor="test")
-        monkeypatch.setattr(guarded, "_resolved", _nowhere)
+        monkeypatch.setattr(lookups, "_resolved", _nowhere)
         monkeypatch.setattr(videos, "_DELETE_SECONDS", _LONGEST_WAIT_SECONDS)
         app = create_app(scheduler, settings)
         config = uvicorn.Config(app, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False)

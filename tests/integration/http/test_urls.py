@@ -13,8 +13,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from app import guarded, sources
-from app.guarded import GuardedClient, Lookups
+from app import lookups, sources
+from app.guarded import GuardedClient
+from app.lookups import Lookups
 from tests.support.http import Site, check_problem, picture
 from tests.support.https import NAME, Exchange, HttpsServer, make_certificate, serving
 
@@ -50,7 +51,7 @@ def server(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> I
         return NAMES[host]
 
     trust(monkeypatch, certificate)
-    monkeypatch.setattr("app.guarded._resolved", resolve)
+    monkeypatch.setattr("app.lookups._resolved", resolve)
     with serving(certificate) as running:
         running.replies["/fox.png"] = lambda one: one.answer(200, picture())
         yield running
@@ -214,8 +215,8 @@ async def test_certificates_are_checked(
 async def test_too_many_names_at_once(opened: Any, server: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that nobody answers for hold up their tenant, and are not taken for the image's fault."""
     answering = threading.Event()
-    real = guarded._resolved
-    monkeypatch.setattr(guarded, "_resolved", lambda host: answering.wait(30) and real(host))
+    real = lookups._resolved
+    monkeypatch.setattr(lookups, "_resolved", lambda host: answering.wait(30) and real(host))
     monkeypatch.setattr(sources, "_LOOKUPS", Lookups())
     try:
         async with opened(allowed_networks=LOOPBACK, url_fetch_seconds=0.1) as site:

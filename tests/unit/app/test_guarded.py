@@ -1,85 +1,23 @@
 """What requests to strangers' URLs may reach. The servers are on the loopback, which only these tests allow."""
 
 import io
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.guarded import Answer, FetchFailed, GuardedClient, Lookups, NoRoom, UrlNotAllowed, check_url
+from app.exchanges import FetchFailed
+from app.guarded import Answer, GuardedClient
+from app.urls import UrlNotAllowed
+from tests.support.addresses import NOT_PUBLIC
 from tests.support.https import NAME, Exchange, HttpsServer, make_certificate, serving
 
 LOOPBACK = (ip_network("127.0.0.1/32"),)
 SECONDS = 20.0
-
-NOT_PUBLIC = [
-    "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254", "168.63.129.16",  # noqa: S104
-    "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.2.1", "192.88.99.1", "192.168.1.1",
-    "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
-    "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b::808:808",
-    "64:ff9b:1::1", "100::1", "2001::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:10::1", "2001:db8::1",
-    "2002:7f00:1::1", "2002:808:808::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1",
-    "ff02::1",
-]  # fmt: skip
-PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2a00:1450::1"]
-
-NOT_ALLOWED = [
-    "", "example.com", "//example.com/", "http://example.com/", "HTTP://example.com/", "file:///etc/passwd",
-    "ftp://example.com/", "gopher://example.com/", "data:image/png;base64,AAAA", "javascript:alert(1)", "https:",
-    "https://", "https:///path", "https:/example.com/", "https:\\\\example.com\\", "https://user@example.com/",
-    "https://user:pass@example.com/", "https://@example.com/", "https://example.com@127.0.0.1/",
-    "https://example.com\\@127.0.0.1/", "https://example.com#@127.0.0.1/", "https://example.com/#part",
-    "https://example.com/\n", "https://example.com/ ", " https://example.com/", "https://exa mple.com/",
-    "https://example.com/a\r\nHost: inner", "https://example.com/\x00", "https://example.com/\\a",
-    "https://ex%61mple.com/", "https://%31%32%37.1/",
-    "https://example.com:0/", "https://example.com:22/", "https://example.com:25/", "https://example.com:80/",
-    "https://example.com:1023/", "https://example.com:65536/", "https://example.com:99999/", "https://example.com:/",
-    "https://example.com:-1/", "https://example.com:4 43/", "https://example.com./", "https://.example.com/",
-    "https://a..example.com/", "https://" + "a" * 64 + ".com/", "https://" + "a." * 130 + "com/", "https://b\xfccher.de/",
-    "https://\uff11\uff12\uff17.0.0.1/", "https://127\u30020\u30020\u30021/",
-    "https://2130706433/", "https://0x7f000001/", "https://0x7f.1/",
-    "https://017700000001/", "https://0177.0.0.1/", "https://127.1/", "https://127.0.1/", "https://127.0.0.1./",
-    "https://127.0.0.0x1/", "https://127.0.0.01/", "https://256.1.1.1/", "https://1.1.1.1.1/", "https://0/",
-    "https://[::1/", "https://[]/", "https://[::1]x/", "https://[fe80::1%25eth0]/", "https://[fe80::1%eth0]/",
-    "https://[::1.2.3]/", "https://[v1.a]/", "https://example.com/" + "a" * 2048,
-    *(f"https://{address}/" for address in NOT_PUBLIC if ":" not in address),
-    *(f"https://[{address}]/" for address in NOT_PUBLIC if ":" in address),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("url", NOT_ALLOWED)
-def test_urls_that_are_not_allowed(url: str) -> None:
-    with pytest.raises(UrlNotAllowed):
-        check_url(url)
-    with pytest.raises(UrlNotAllowed):  # whatever a name means, nothing is looked up
-        client({}).get(url, timeout_seconds=SECONDS, max_bytes=1, into=io.BytesIO())
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["https://example.com", "https://example.com/a?b=c&d", "https://example.com?q", "https://EXAMPLE.com:443/",
-     "https://example.com:8443/", "https://xn--bcher-kva.de/", "https://a_b.example/", "https://intranet/",
-     "https://1.example.com/", "https://example.com/%0a/@x:y"]
-    + [f"https://{address}/" for address in PUBLIC if ":" not in address]
-    + [f"https://[{address}]/" for address in PUBLIC if ":" in address],
-)  # fmt: skip
-def test_urls_that_may_be_asked(url: str) -> None:
-    check_url(url)
-
-
-def test_operators_may_allow_more() -> None:
-    check_url("http://example.com/", allow_http=True)
-    check_url("https://10.1.2.3/", networks=[ip_network("10.0.0.0/8")])
-    for url, networks in (("https://10.1.2.3/", ["10.0.0.0/16"]), ("https://[::ffff:10.0.0.1]/", ["10.0.0.0/8"])):
-        with pytest.raises(UrlNotAllowed):
-            check_url(url, networks=[ip_network(network) for network in networks])
 
 
 def client(names: dict[str, list[str]], **options: Any) -> GuardedClient:
@@ -300,71 +238,6 @@ def test_the_time_is_limited_as_a_whole(
         fetch(guarded, server.url(), seconds=0.3)
     assert caught.value.limit == 0.3
     assert time.monotonic() - began < 10
-
-
-@pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The resolver knows nothing of names in `slow.example` until this is set."""
-    answers, real = threading.Event(), socket.getaddrinfo
-
-    def getaddrinfo(host: str, *more: Any, **options: Any) -> Any:
-        return answers.wait(30) and [] if host.endswith("slow.example") else real(host, *more, **options)
-
-    monkeypatch.setattr("app.guarded.socket.getaddrinfo", getaddrinfo)
-    yield answers
-    answers.set()
-
-
-def ask_in_vain(lookups: Lookups, tenant: str, count: int) -> None:
-    """Have so many look-ups under way that nobody answers."""
-    for index in range(count):
-        with pytest.raises(TimeoutError):
-            lookups.look_up(f"{index}.slow.example", 0.001, tenant=tenant)
-
-
-@pytest.mark.usefixtures("answering")
-def test_a_resolver_that_takes_too_long_is_not_waited_for() -> None:
-    with pytest.raises(FetchFailed, match="longer than"):
-        fetch(GuardedClient(resolve=partial(Lookups().look_up, tenant="a")), "https://slow.example/", seconds=0.1)
-
-
-def test_names_that_nobody_answers_for_hold_up_only_their_tenant(answering: threading.Event) -> None:
-    lookups = Lookups()
-    ask_in_vain(lookups, "mallory", 8)
-    with pytest.raises(NoRoom):
-        fetch(GuardedClient(resolve=partial(lookups.look_up, tenant="mallory")), "https://localhost/", seconds=0.01)
-    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="alice")
-    answering.set()
-    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="mallory"), "it waits for room"
-
-
-def test_look_ups_are_limited_as_a_whole(answering: threading.Event) -> None:
-    lookups = Lookups()
-    for tenant in "abcd":
-        ask_in_vain(lookups, tenant, 8)
-    with pytest.raises(NoRoom):
-        lookups.look_up("localhost", 0.01, tenant="e")
-    answering.set()
-    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="e")
-
-
-def test_a_thread_that_cannot_be_started_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    lookups = Lookups()
-
-    def none_left(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
-        for _ in range(40):
-            with pytest.raises(NoRoom):
-                lookups.look_up("localhost", 0.01, tenant="a")
-    assert "127.0.0.1" in lookups.look_up("localhost", SECONDS, tenant="a")
-
-
-def test_the_systems_resolver_is_asked() -> None:
-    with pytest.raises(FetchFailed, match="no public address"):
-        fetch(GuardedClient(resolve=partial(Lookups().look_up, tenant="a")), "https://localhost/")
 
 
 def test_no_answer_in_whole_is_none(server: HttpsServer, guarded: GuardedClient) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.guarded import Answer, FetchFailed, NoRoom, UrlNotAllowed
+from app.exchanges import FetchFailed
+from app.guarded import Answer
+from app.lookups import NoRoom
+from app.urls import UrlNotAllowed
 from app.webhooks import Payloads, Sender
 from scheduler.states import JobStatus
 from scheduler.webhooks import Due, Told
