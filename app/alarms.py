@@ -14,8 +14,8 @@ from app.views import time_text
 from scheduler.alarm import Alarm, Alert
 from scheduler.alerts import Disk, Rule
 from scheduler.errors import SchedulerError
+from scheduler.fan_out import Operator
 from scheduler.service import Scheduler
-from scheduler.webhooks import Operator
 
 # The operator's own endpoint may be anywhere: no stranger has named it.
 ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))

@@ -9,13 +9,13 @@ from app import schemas as api
 from scheduler.advice import Diagnosis, Sureness, Verdict
 from scheduler.alerts import Kind, Rule, Severity
 from scheduler.calls import CallStatus
+from scheduler.deliveries import DeliveryStatus
 from scheduler.drains import Ending
 from scheduler.keys import Scope
 from scheduler.prices import Terms
 from scheduler.remedies import RemedyName
 from scheduler.states import CapacityAction, DrainMode, GpuState, JobStatus, OnDeadline, Stage
 from scheduler.waits import Blocker
-from scheduler.webhooks import DeliveryStatus
 
 Examples = Mapping[str, Any]
 

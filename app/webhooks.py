@@ -24,10 +24,12 @@ from app.signing import signed_headers
 from app.urls import UrlNotAllowed
 from app.views import time_text
 from scheduler import tracing
+from scheduler.deliveries import Due
+from scheduler.fan_out import FanOut, Operator, Told
 from scheduler.tenants import OPERATOR
 from scheduler.tracing import Span, Tracer
 from scheduler.wakeup import CHANGES, Wakeup
-from scheduler.webhooks import Due, Operator, Told, Webhooks
+from scheduler.webhooks import Webhooks
 
 _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.05  # between two looks, however much happens
@@ -60,7 +62,9 @@ def delivering(context: Context) -> Iterator[None]:
 
     scheduler = context.scheduler
     payloads, operator = Payloads(settings.public_url), alarms.operator(settings)
-    sender = Sender(scheduler.webhooks, scheduler.wakeup, client_for, payloads, operator, context.tracer)
+    sender = Sender(
+        scheduler.fan_out, scheduler.webhooks, scheduler.wakeup, client_for, payloads, operator, context.tracer
+    )
     sender.start()
     try:
         yield
@@ -73,6 +77,7 @@ class Sender:
 
     def __init__(
         self,
+        fan_out: FanOut,
         webhooks: Webhooks,
         wakeup: Wakeup,
         client_for: Callable[[str], GuardedClient],
@@ -80,6 +85,7 @@ class Sender:
         operator: Operator | None = None,
         tracer: Tracer = tracing.OFF,
     ) -> None:
+        self._fan_out = fan_out
         self._webhooks = webhooks
         self._wakeup = wakeup
         self._client_for = client_for
@@ -108,7 +114,7 @@ class Sender:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._webhooks.fan_out(self._payload, self._operator)
+                self._fan_out.tell(self._payload, self._operator)
                 self._take()
             except Exception:  # the store may be back at the next look
                 log.exception("cannot look for webhooks to send")

@@ -12,6 +12,7 @@ from scheduler.control import QueueControl
 from scheduler.errors import StoreUnreachable
 from scheduler.events import Events
 from scheduler.evidence import EvidenceReader
+from scheduler.fan_out import FanOut
 from scheduler.fleet import Fleet
 from scheduler.footprints import Footprints
 from scheduler.keys import Keys
@@ -57,6 +58,7 @@ class Scheduler:
     sessions: Sessions
     tenants: Tenants
     ratelimits: RateLimits
+    fan_out: FanOut
     webhooks: Webhooks
     measures: Measures
     samples: Samples
@@ -102,7 +104,8 @@ class Scheduler:
             sessions=Sessions(database, keys),
             tenants=Tenants(database, policy, wakeup),
             ratelimits=RateLimits(database),
-            webhooks=Webhooks(database, policy, Events(database, policy)),
+            fan_out=FanOut(database, Events(database, policy)),
+            webhooks=Webhooks(database, policy),
             measures=Measures(database),
             samples=samples,
             timeline=Timelines(database),

@@ -1,30 +1,24 @@
 """Webhooks: callers are told what happens to their jobs, each event once or more, whatever process dies when.
 
-The log of events is the source. `fan_out` reads on in it and writes a delivery for each event that an endpoint is to be
-told of; where it has got to is part of the same transaction. Whoever sends takes deliveries that are due by pushing
-their time on, so one that dies while it sends only delays them, and a receiver may see the same delivery twice.
+`fan_out` writes a delivery for each event that an endpoint is to be told of. Whoever sends takes deliveries that are
+due by pushing their time on, so one that dies while it sends only delays them, and a receiver may see the same delivery
+twice.
 
 An endpoint is a URL of a tenant. It is disabled when nothing could be delivered to it for days, or when it says that it
 is gone: its deliveries then wait until somebody enables it. Each tenant has a secret, which signs what it is sent.
-Secrets are stored as they are, not as digests: whoever signs must have them.
 """
 
-import base64
 import random
-import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from scheduler import webhook_secrets
+from scheduler.deliveries import Delivery, DeliveryStatus, Due, Endpoint, Try
 from scheduler.errors import InvalidState, NotFound
-from scheduler.events import Events
-from scheduler.ids import new_id
 from scheduler.policy import Policy
-from scheduler.records import JobError
 from scheduler.states import JobStatus
 from scheduler.store import eventlog
 from scheduler.store import schema as s
@@ -37,172 +31,25 @@ EVENT_TYPES: Mapping[str, JobStatus] = {
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 }
 DEFAULT_EVENTS = tuple(type_ for type_, status in EVENT_TYPES.items() if status.ended)
-ALERT_TYPES = ("alert.firing", "alert.resolved")  # what the operator's endpoint is told
 
 # The waits after the first try, the second, and so on, as Standard Webhooks recommends; after the last try, none.
 WAITS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 _JITTER = 0.2  # of a wait, up or down
 _LONGEST_WAIT_SECONDS = 86_400.0  # whatever the receiver asks for
 _OWN_FAILURE_SECONDS = 86_400.0  # how long a delivery itself must have failed before it speaks for its endpoint
-_ROTATION_SECONDS = 86_400.0  # how long a secret is in force beside the one that has replaced it
-_SECRETS_KEPT = 5  # at most, so that rotating again and again does not make the signatures grow
-_SECRET_BYTES = 32
 _ERROR_MAX_CHARS = 300
 
 
-class DeliveryStatus(StrEnum):
-    """Where a delivery stands."""
+class Webhooks:
+    """Deliveries, the endpoints that they go to, and the secrets that sign them.
 
-    PENDING = "pending"  # it will be tried (again), or waits for its endpoint to be enabled
-    DELIVERED = "delivered"
-    FAILED = "failed"  # given up
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What an endpoint is told: the event, and its job. `status` is the one that the job had just got."""
-
-    type: str
-    at: float  # seconds since 1970 by the database's clock
-    job_id: str
-    status: JobStatus
-    model: str
-    metadata: Mapping[str, str]
-    error: JobError | None
-    has_video: bool
-    has_preview: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Where alerts are told, and how: `payload` makes the text of the event of an alert (type, at, subject, data)."""
-
-    url: str
-    payload: Callable[[Row[Any]], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A delivery that is to be tried now: the very text to send, and the secrets to sign it with, newest first."""
-
-    delivery_id: str
-    endpoint_id: str
-    tenant: str
-    url: str
-    payload: str
-    secrets: tuple[str, ...] = field(repr=False)
-    job_id: str | None  # None: it tells of an alert
-    traceparent: str | None  # of the job, where it is traced
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A URL of a tenant. Times are seconds since 1970; `failing_since` is None while deliveries succeed."""
-
-    id: str
-    tenant: str
-    url: str
-    created_at: float
-    failing_since: float | None
-    disabled_at: float | None
-    disabled_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Something that an endpoint is told, named by `id` in each try. `next_at` is None where none is to come.
-
-    `job_id` is the id of what it tells of: a job, or an alert.
+    Thread-safe; a `tenant` of None stands for all of them.
     """
 
-    id: str
-    endpoint_id: str
-    url: str
-    tenant: str
-    job_id: str
-    type: str
-    payload: str
-    created_at: float
-    tries: int
-    next_at: float | None
-    delivered_at: float | None
-    given_up_at: float | None
-
-    @property
-    def status(self) -> DeliveryStatus:
-        """Where it stands."""
-        if self.delivered_at is not None:
-            return DeliveryStatus.DELIVERED
-        return DeliveryStatus.PENDING if self.given_up_at is None else DeliveryStatus.FAILED
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """One try at a delivery: when it began, how long it took, and the `status` of the answer or why there was none."""
-
-    number: int
-    at: float
-    seconds: float
-    status: int | None
-    error: str | None
-
-
-class Webhooks:
-    """The outbox, its deliveries and their log. Thread-safe; a `tenant` of None stands for all of them."""
-
-    def __init__(
-        self, database: Database, policy: Policy, events: Events, *, jitter: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, database: Database, policy: Policy, *, jitter: Callable[[], float] = random.random) -> None:
         self._database = database
         self._policy = policy
-        self._events = events
         self._jitter = jitter
-        self._looked = 0  # up to here this process has found nothing that was still to be told
-
-    def fan_out(self, payload: Callable[[Told], str], operator: Operator | None = None) -> int:
-        """Write the deliveries of what has happened since the last time, by any process; returns how many.
-
-        An event is told to its job's endpoint if the job's `webhook_events` name it, an alert to the `operator`. What
-        has been deleted since is told to nobody: jobs, and events that are kept no longer.
-        """
-        last, made = self._events.last(), 0
-        while True:
-            with self._database.read() as conn:
-                cursor = store.next_after(conn)
-                after = max(cursor, self._looked)
-                if after >= last:
-                    return made
-                until = min(last, after + store.AT_ONCE)
-                found = store.any_news(conn, EVENT_TYPES, after, until) or (
-                    operator is not None and bool(store.alerts(conn, ALERT_TYPES, after, until))
-                )
-            # Where no job has a webhook the cursor moves seldom, and nearly every look is without a write.
-            if found or until - cursor >= store.AT_ONCE:
-                made += self._tell(after, until, payload, operator)
-            self._looked = until
-
-    def _tell(self, after: int, until: int, payload: Callable[[Told], str], operator: Operator | None) -> int:
-        """Write the deliveries of the events in (after, until], less those that another process has written by now."""
-        with self._database.write() as conn:
-            cursor = store.lock_cursor(conn)
-            if cursor >= until:
-                return 0
-            news = store.news(conn, EVENT_TYPES, max(after, cursor), until)
-            wanted = [row for row in news if row.type in (row.webhook_events or ())]
-            now = self._database.now(conn)
-            endpoints = {
-                (tenant, url): store.endpoint(conn, tenant, url, now)
-                for tenant, url in sorted({(row.tenant, row.webhook_url) for row in wanted})
-            }
-            made = [_delivery(row, endpoints[row.tenant, row.webhook_url], payload, now) for row in wanted]
-            alerts = store.alerts(conn, ALERT_TYPES, max(after, cursor), until) if operator is not None else []
-            if operator is not None and alerts:
-                to = store.endpoint(conn, OPERATOR, operator.url, now)
-                made += [_addressed(row, row.subject, OPERATOR, to, operator.payload(row), now) for row in alerts]
-            if made:
-                store.put(conn, made)
-            store.move_cursor(conn, until)
-        return len(made)
 
     def claim_due(
         self, limit: int, lease_seconds: float, busy: Mapping[str, str] | None = None, each: int | None = None
@@ -223,7 +70,10 @@ class Webhooks:
         with self._database.write() as conn:
             now = self._database.now(conn)
             taken = store.take_due(conn, now, now + lease_seconds, busy, each, limit)
-            keys = {tenant: self._secrets(conn, tenant, now) for tenant in sorted({row.tenant for row, _ in taken})}
+            keys = {
+                tenant: webhook_secrets.ensured(conn, tenant, now)
+                for tenant in sorted({row.tenant for row, _ in taken})
+            }
         return [_due(row, to, keys[row.tenant]) for row, to in taken]
 
     def delivered(self, delivery_id: str, seconds: float, status: int) -> None:
@@ -365,34 +215,16 @@ class Webhooks:
     def secrets(self, tenant: str) -> tuple[str, ...]:
         """Return the secrets in force, the newest first: more than one for a day after it was replaced."""
         with self._database.read() as conn:
-            known = _in_force(store.secrets(conn, tenant), self._database.now(conn))
+            known = webhook_secrets.known(conn, tenant, self._database.now(conn))
         if known:
-            return tuple(one["secret"] for one in known)
+            return known
         with self._database.write() as conn:
-            return self._secrets(conn, tenant, self._database.now(conn))
+            return webhook_secrets.ensured(conn, tenant, self._database.now(conn))
 
     def rotate_secret(self, tenant: str, actor: str) -> str:
         """Replace the secret of a tenant, and return the new one; for a day, all that is sent is signed with both."""
         with self._database.write() as conn:
-            now = self._database.now(conn)
-            over_at = now + _ROTATION_SECONDS
-            old = [
-                {"secret": one["secret"], "until": over_at if one["until"] is None else one["until"]}
-                for one in _in_force(store.lock_secrets(conn, tenant), now)
-            ]
-            new = _new_secret()
-            store.put_secrets(conn, tenant, [{"secret": new, "until": None}, *old][:_SECRETS_KEPT])
-            eventlog.append(conn, "webhook.secret_rotated", tenant, now, tenant=tenant, actor=actor)
-        return new
-
-    def _secrets(self, conn: Connection, tenant: str, now: float) -> tuple[str, ...]:
-        known = _in_force(store.secrets(conn, tenant), now)
-        if not known:
-            known = _in_force(store.lock_secrets(conn, tenant), now)  # somebody may have made one meanwhile
-        if not known:
-            known = [{"secret": _new_secret(), "until": None}]
-            store.put_secrets(conn, tenant, known)
-        return tuple(one["secret"] for one in known)
+            return webhook_secrets.rotate(conn, tenant, self._database.now(conn), actor)
 
 
 _columns = s.webhook_deliveries.c
@@ -406,37 +238,6 @@ _IN_STATUS = {
 def _due(row: Row[Any], to: Row[Any], secrets_: tuple[str, ...]) -> Due:
     job_id = None if row.tenant == OPERATOR else row.job_id
     return Due(row.id, to.id, row.tenant, to.url, row.payload, secrets_, job_id, row.traceparent)
-
-
-def _delivery(row: Row[Any], to: Row[Any], payload: Callable[[Told], str], now: float) -> dict[str, Any]:
-    status = EVENT_TYPES[row.type]
-    told = Told(
-        type=row.type,
-        at=row.at,
-        job_id=row.job_id,
-        status=status,
-        model=row.model,
-        metadata=row.metadata,
-        error=JobError(row.error_code, row.error_message) if status is JobStatus.FAILED else None,
-        has_video=status is JobStatus.SUCCEEDED and row.result is not None,
-        has_preview=status is JobStatus.SUCCEEDED and row.preview_key is not None,
-    )
-    return _addressed(row, row.job_id, row.tenant, to, payload(told), now)
-
-
-def _addressed(event: Row[Any], subject: str, tenant: str, to: Row[Any], payload: str, now: float) -> dict[str, Any]:
-    return {
-        "id": new_id("msg"),
-        "endpoint_id": to.id,
-        "tenant": tenant,
-        "job_id": subject,
-        "type": event.type,
-        "payload": payload,
-        "position": event.position,
-        "created_at": now,
-        "tries": 0,
-        "next_at": now if to.disabled_at is None else None,
-    }
 
 
 def _disable(conn: Connection, endpoint: Row[Any], reason: str, now: float) -> None:
@@ -459,14 +260,6 @@ def _read(row: Row[Any]) -> Delivery:
 
 def _endpoint(row: Row[Any]) -> Endpoint:
     return Endpoint(**{name: getattr(row, name) for name in Endpoint.__dataclass_fields__})
-
-
-def _in_force(known: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
-    return [one for one in known if one["until"] is None or one["until"] > now]
-
-
-def _new_secret() -> str:
-    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def _day(seconds: float) -> str:

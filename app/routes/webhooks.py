@@ -13,9 +13,9 @@ from app.context import Context, Shared
 from app.openapi import problems
 from app.queries import KnownParameters
 from app.views import time_text
+from scheduler.deliveries import Delivery, DeliveryStatus, Endpoint
 from scheduler.errors import InvalidParameter, NotFound
 from scheduler.ids import is_id
-from scheduler.webhooks import Delivery, DeliveryStatus, Endpoint
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 log = structlog.get_logger(__name__)

@@ -5,8 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.schemas.jobs import Failure
+from scheduler.deliveries import DeliveryStatus
 from scheduler.states import JobStatus
-from scheduler.webhooks import DeliveryStatus
 
 
 class WebhookVideo(BaseModel):

@@ -10,13 +10,12 @@ from sqlalchemy import select
 
 from scheduler.alarm import EVERY_SECONDS, FIRING, RESOLVED, Alarm, Alert, Alerts
 from scheduler.alerts import Disk, Rule, Thresholds
+from scheduler.fan_out import ALERT_TYPES, Operator
 from scheduler.out_of_memory import OUT_OF_MEMORY
-from scheduler.policy import Policy
 from scheduler.records import GpuSample, JobError
 from scheduler.service import Scheduler
 from scheduler.store import schema as s
 from scheduler.tenants import OPERATOR
-from scheduler.webhooks import ALERT_TYPES, Operator, Webhooks
 from tests.support.databases import Clock
 from tests.support.fleet import GIB, MEASURED, RESULT, RegisteredGpu, new_job, register_gpu, snapshot
 
@@ -276,12 +275,12 @@ def test_what_is_listed_and_kept(scheduler: Scheduler, gpu: RegisteredGpu, watch
 
 
 def test_the_operator_is_told_of_both_ends(scheduler: Scheduler, gpu: RegisteredGpu, watch: Any, clock: Clock) -> None:
-    webhooks = Webhooks(scheduler.database, Policy(), scheduler.events)
+    webhooks = scheduler.webhooks
     operator = Operator(URL, lambda event: json.dumps([event.type, event.data["message"]]))
     scheduler.fleet.worker_worn(gpu.workers[0], "GPU-0", "it leaks")
     watch(5, GPU_0=WELL)
-    assert webhooks.fan_out(lambda _: "", operator) == 1
-    assert webhooks.fan_out(lambda _: "", operator) == 0
+    assert scheduler.fan_out.tell(lambda _: "", operator) == 1
+    assert scheduler.fan_out.tell(lambda _: "", operator) == 0
     (due,) = webhooks.claim_due(10, 60.0)
     message = "1 worker of GPU-0 had to be replaced in the last hour: it leaks"
     assert (due.tenant, due.url, json.loads(due.payload)) == (OPERATOR, URL, [FIRING, message])
@@ -290,7 +289,7 @@ def test_the_operator_is_told_of_both_ends(scheduler: Scheduler, gpu: Registered
 
     clock.advance(3600)
     watch(10, GPU_0=WELL)
-    assert webhooks.fan_out(lambda _: "", operator) == 1
+    assert scheduler.fan_out.tell(lambda _: "", operator) == 1
     (resolved, fired) = webhooks.deliveries(OPERATOR)
     (alert,) = alerts(scheduler)
     assert [one.type for one in (fired, resolved)] == list(ALERT_TYPES)
@@ -298,8 +297,8 @@ def test_the_operator_is_told_of_both_ends(scheduler: Scheduler, gpu: Registered
 
 
 def test_without_an_endpoint_nobody_is_told(scheduler: Scheduler, gpu: RegisteredGpu, watch: Any) -> None:
-    webhooks = Webhooks(scheduler.database, Policy(), scheduler.events)
+    webhooks = scheduler.webhooks
     scheduler.fleet.worker_worn(gpu.workers[0], "GPU-0", "it leaks")
     watch(5, GPU_0=WELL)
-    assert webhooks.fan_out(lambda _: "") == 0
+    assert scheduler.fan_out.tell(lambda _: "") == 0
     assert webhooks.deliveries() == []

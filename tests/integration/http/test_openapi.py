@@ -15,9 +15,9 @@ from app.signing import signed_headers
 from app.webhooks import payload
 from scheduler.alarm import Alert
 from scheduler.alerts import Rule
+from scheduler.fan_out import Told
 from scheduler.records import JobError
 from scheduler.states import JobStatus
-from scheduler.webhooks import Told
 from tests.support.http import Site
 
 PROBLEM = "application/problem+json"

@@ -78,7 +78,7 @@ async def test_lists_show_a_tenant_its_own(site: Site) -> None:
     hooked = {"webhook_url": "https://hooks.example/a", "webhook_events": '["job.cancelled"]'}
     job_id = (await site.post(headers=mine, **hooked)).json()["id"]
     await site.client.post(f"/v1/jobs/{job_id}/cancel", headers=mine)
-    site.scheduler.webhooks.fan_out(lambda told: "{}")
+    site.scheduler.fan_out.tell(lambda told: "{}")
     for path in ("/v1/jobs", "/v1/videos", "/v1/webhooks", "/v1/webhooks/deliveries"):
         own = (await site.client.get(path, headers=mine)).json()["data"]
         assert len(own) == 1, path

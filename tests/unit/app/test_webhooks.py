@@ -13,8 +13,9 @@ from app.guarded import Answer
 from app.lookups import NoRoom
 from app.urls import UrlNotAllowed
 from app.webhooks import Payloads, Sender
+from scheduler.deliveries import Due
+from scheduler.fan_out import Told
 from scheduler.states import JobStatus
-from scheduler.webhooks import Due, Told
 
 DUE = Due("msg_1", "we_1", "acme", "https://hooks.example/a", "{}", ("whsec_" + "YWFh" * 8,), "job_1", None)
 
@@ -27,7 +28,7 @@ class Outbox:
         self.outcome: Any = None
         self.over = threading.Event()
 
-    def fan_out(self, payload: Any, operator: Any) -> int:
+    def tell(self, payload: Any, operator: Any) -> int:
         return 0
 
     def claim_due(self, limit: int, lease_seconds: float, busy: dict[str, str], each: int) -> list[Due]:
@@ -79,7 +80,7 @@ def outcome_of(answer: Answer | Exception) -> Any:
     outbox: Any = Outbox()
     wakeup: Any = Wakeup()
     client: Any = Client(answer)
-    sender = Sender(outbox, wakeup, lambda tenant: client, payload=lambda told: "{}")
+    sender = Sender(outbox, outbox, wakeup, lambda tenant: client, payload=lambda told: "{}")
     sender.start()
     assert outbox.over.wait(10)
     sender.stop(10.0)
@@ -166,7 +167,7 @@ def test_what_was_not_sent_for_want_of_room_is_no_try() -> None:
         asked.set()
         return client
 
-    sender = Sender(outbox, wakeup, client_for, payload=lambda told: "{}")
+    sender = Sender(outbox, outbox, wakeup, client_for, payload=lambda told: "{}")
     sender.start()
     assert asked.wait(10)
     sender.stop(10.0)
@@ -187,7 +188,7 @@ def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.Monk
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", first_fails)
-    sender = Sender(outbox, wakeup, lambda tenant: client, payload=lambda told: "{}")
+    sender = Sender(outbox, outbox, wakeup, lambda tenant: client, payload=lambda told: "{}")
     sender.start()
     assert refused.wait(10)
     wakeup.wake()
