@@ -14,7 +14,7 @@ from scheduler.footprints import Footprints
 from scheduler.policy import Policy
 from scheduler.records import Checkpoint, JobError, Lease, Measured, Progress, Result
 from scheduler.states import Directive, JobStatus, Outcome
-from scheduler.store import checkpoints, notices, transitions
+from scheduler.store import checkpoints, notices, reports, transitions
 from scheduler.store import schema as s
 from scheduler.store.database import Database
 from scheduler.wakeup import JOBS_WAITING, Wakeup, job_topic
@@ -46,7 +46,7 @@ class Leases:
 
         `checkpoint`, stored by now, is what the next attempt would go on from, unless this one has named a later step.
         """
-        chain = transitions.REPORT if checkpoint is None else transitions.REPORT_SAVED
+        chain = reports.REPORT if checkpoint is None else reports.REPORT_SAVED
         saved = {} if checkpoint is None else checkpoints.named(checkpoint)
         values = {
             **saved,
@@ -79,13 +79,13 @@ class Leases:
         values = {
             **_named(lease),
             **{name: getattr(result, name) for name in Result.__dataclass_fields__},
-            **transitions.measures(measured),
+            **reports.measures(measured),
             "lane": lease.lane,
             "result_seconds": self._policy.result_seconds,
             "event": json.dumps({"lease": lease.fence}),
         }
         with self._database.trip() as trip:
-            succeeded = trip.commit(transitions.SUCCEED, values) is not None
+            succeeded = trip.commit(reports.SUCCEED, values) is not None
         if not succeeded:
             return self.cancelled(lease, measured)  # raises `LeaseLost` where nobody had asked the job to stop
         self._announce(lease.job_id)

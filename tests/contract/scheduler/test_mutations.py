@@ -26,7 +26,7 @@ class Mutation:
 
 MUTATIONS = {
     "a report without a fence": Mutation(
-        "store/transitions.py",
+        "store/reports.py",
         r"job_id = :job_id AND lease = :fence",
         "job_id = :job_id",
         "test_fencing.py::test_a_stale_fence_changes_nothing[sqlite-taken_over-report]",
@@ -38,13 +38,13 @@ MUTATIONS = {
         "test_fencing.py::test_a_stale_fence_changes_nothing[sqlite-taken_over-retry]",
     ),
     "a success without a fence": Mutation(
-        "store/transitions.py",
+        "store/reports.py",
         r"status = 'running' AND lease = :fence AND cancel",
         "status = 'running' AND cancel",
         "test_fencing.py::test_a_stale_fence_changes_nothing[sqlite-taken_over-succeed]",
     ),
     "a success that overrides a cancel": Mutation(
-        "store/transitions.py",
+        "store/reports.py",
         r" AND cancel_requested_at IS NULL",
         "",
         "test_cancel.py::test_a_cancel_in_time_wins[sqlite-succeed]",
