@@ -14,8 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from scheduler import logs
-from scheduler.params import FAST
-from scheduler.shape import Shape
 from scheduler.states import Stage
 from workers.attempt import Attempt, Ending
 from workers.batching import Sharing
@@ -24,9 +22,10 @@ from workers.energy import EnergyAccount
 from workers.failures import INTERNAL_ERROR, OUT_OF_MEMORY, describe, is_unexpected
 from workers.guard import Guard
 from workers.hold import Hold
-from workers.intake import Broken, Drained, Rejected, Source, Want
+from workers.intake import Broken, Drained, Rejected, Source
 from workers.publisher import Publisher
 from workers.tracebacks import cleared, told
+from workers.wanting import may_share, wanted
 
 if TYPE_CHECKING:
     from workers.pipelines.i2vgen_xl import I2VGenXL, Step
@@ -130,35 +129,8 @@ class Engine:
 
     def _wish(self) -> None:
         """Say what could be run beside or after what is running."""
-        if self._leaves() or self._next:
-            self._source.wish(None)
-        elif not self._batch:
-            self._source.wish(Want())
-        elif self._remaining_seconds() <= self._lookahead_seconds:
-            last = max(self._batch, key=lambda attempt: attempt.must_run.steps - attempt.must_run.index)
-            self._source.wish(Want(lane=last.lease.lane))
-        elif self._may_join():
-            first = self._batch[0].lease
-            taken = {attempt.lease.lane for attempt in self._batch}
-            lane = next(lane for lane in range(len(taken) + 1) if lane not in taken)
-            self._source.wish(Want(lane, Shape.of(first.params).key, first.plan))
-        else:
-            self._source.wish(None)
-
-    def _remaining_seconds(self) -> float:
-        steps = max(attempt.must_run.steps - attempt.must_run.index for attempt in self._batch)
-        known = self.sharing.step_seconds(self._batch[0].kind, len(self._batch))
-        if known is None:
-            return float("inf") if steps > 1 else 0.0
-        return steps * known
-
-    def _may_join(self) -> bool:
-        first = self._batch[0]
-        return (
-            first.lease.params.preset != FAST
-            and not first.safer
-            and self.sharing.may_join(first.kind, len(self._batch))
-        )
+        room = not self._leaves() and not self._next
+        self._source.wish(wanted(self._batch, self.sharing, self._lookahead_seconds) if room else None)
 
     # Control, between two steps
 
@@ -254,11 +226,8 @@ class Engine:
             self._enter(joining)
 
     def _joins(self) -> bool:
-        """Tell whether the next one can share the pass; one claimed for the lane of another comes after that."""
-        if not self._next or not self._batch or self._spoilt:
-            return False
-        lanes = {attempt.lease.lane for attempt in self._batch}
-        return self._next[0].kind == self._batch[0].kind and self._next[0].lease.lane not in lanes
+        """Tell whether the next one can share the pass."""
+        return bool(self._next and self._batch) and not self._spoilt and may_share(self._next[0], self._batch)
 
     def _enter(self, attempt: Attempt) -> None:
         """Encode, where steps are still to be made, and become part of the batch."""
