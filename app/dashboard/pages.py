@@ -43,7 +43,9 @@ def is_open(path: str) -> bool:
 
 
 def wanted(scope: ASGIScope) -> bool:
-    """Whether the request of this ASGI scope is a browser's for a page, errors included."""
-    if scope.get("method") not in ("GET", "HEAD") or scope["path"][1:].partition("/")[0] in _MACHINES:
+    """Whether the request of this ASGI scope is a browser's for a page, errors included; so is a form of a page."""
+    is_form = scope.get("method") == "POST" and scope["path"] in (SIGN_IN, SIGN_OUT)
+    is_look = scope.get("method") in ("GET", "HEAD")
+    if not (is_look or is_form) or scope["path"][1:].partition("/")[0] in _MACHINES:
         return False
     return "text/html" in (header(scope, b"accept") or "")

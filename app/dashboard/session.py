@@ -9,6 +9,7 @@ from app.dashboard.pages import SIGN_IN
 from app.headers import header, headers
 
 COOKIE = "reelq_session"
+_IN_URLS = "/?#[]@!$&'()*+,;=:%"  # what a header may have of a path and its query as it is
 
 
 def session_of(scope: Scope) -> str | None:
@@ -24,7 +25,7 @@ def session_of(scope: Scope) -> str | None:
 def to_sign_in(scope: Scope) -> Response:
     """Return an answer that leads a browser to sign in, and then back to where it wanted to go."""
     query = scope["query_string"].decode("latin-1")
-    wanted = scope["path"] + (f"?{query}" if query else "")
+    wanted = quote(scope["path"], errors="replace") + (f"?{query}" if query else "")
     return to(f"{SIGN_IN}?next={quote(wanted, safe='')}")
 
 
@@ -35,4 +36,4 @@ def by_session(scope: Scope) -> bool:
 
 def to(path: str) -> Response:
     """Return an answer that leads on to a path."""
-    return Response(status_code=303, headers={"Location": path})
+    return Response(status_code=303, headers={"Location": quote(path, safe=_IN_URLS)})

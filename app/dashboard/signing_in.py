@@ -12,7 +12,7 @@ from app.dashboard.rendering import bare
 from app.dashboard.session import COOKIE, session_of, to
 from scheduler.sessions import SESSION_SECONDS
 
-_KEY_MAX_CHARS = 200
+_WANTED_MAX_CHARS = 2000
 
 router = APIRouter(include_in_schema=False)
 
@@ -30,8 +30,8 @@ async def get_sign_in(context: Shared, next: str = "/") -> Response:  # noqa: A0
 async def sign_in(
     request: Request,
     context: Shared,
-    key: Annotated[str, Form(max_length=_KEY_MAX_CHARS)] = "",
-    next: Annotated[str, Form(max_length=2000)] = "/",  # noqa: A002  as in the form
+    key: Annotated[str, Form()] = "",
+    next: Annotated[str, Form()] = "/",  # noqa: A002  as in the form
 ) -> Response:
     """Begin a session with a key."""
     token = await asyncio.to_thread(context.scheduler.sessions.begin, key.strip())
@@ -65,7 +65,9 @@ def _is_secure(request: Request, context: Shared) -> bool:
 
 
 def _inside(wanted: str) -> str:
-    """The path that was wanted, if it is one of ours."""
+    """The path that was wanted, if it is one of ours; one that is too long is not worth failing for."""
+    if len(wanted) > _WANTED_MAX_CHARS:
+        return "/"
     try:
         parts = urlsplit(wanted)
     except ValueError:

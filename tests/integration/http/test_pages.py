@@ -1,5 +1,6 @@
 """The pages over HTTP: who gets which, what surrounds them, and sessions."""
 
+import html
 import re
 from collections.abc import Mapping
 
@@ -98,6 +99,25 @@ async def test_a_stranger_is_led_to_sign_in_and_back(site: Site) -> None:
     assert (await look(site)).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/gpus/%E6%97%A5%3Fa%23b%25", "/jobs?q=%E6%97%A5+%26", "/jobs/%2F%2Fevil.example"])
+async def test_the_way_back_is_the_same_whatever_is_in_it(site: Site, path: str) -> None:
+    secret = key(site)
+    form = await look(site, (await look(site, path)).headers["location"])
+    (wanted,) = re.findall(r'name="next" value="([^"]*)"', form.text)
+    answer = await sign_in(site, secret, wanted=html.unescape(wanted))
+    assert (answer.status_code, answer.headers["location"]) == (303, path.replace("%2F", "/"))
+
+
+async def test_signing_in_does_not_fail_for_the_way_back(site: Site) -> None:
+    secret = key(site)
+    assert (await sign_in(site, secret, wanted="/jobs?q=日 本")).headers["location"] == "/jobs?q=%E6%97%A5%20%E6%9C%AC"
+    assert (await sign_in(site, secret, wanted="/" + "x" * 3000)).headers["location"] == "/"
+    assert (await sign_in(site, "x" * 3000)).status_code == 401
+    site.client.cookies.clear()
+    answer = await site.client.post("/sign-in", files={"key": b"no text"}, headers=HERE)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "text/html; charset=utf-8")
+
+
 @pytest.mark.parametrize(
     "wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "", "/a\r\nX: y"]
 )
@@ -140,7 +160,10 @@ async def test_another_site_cannot_use_a_session(site: Site) -> None:
 
 
 async def test_another_site_cannot_sign_a_reader_in(site: Site) -> None:
-    check_problem(await sign_in(site, key(site), headers=ELSEWHERE), 403, "cross_site")
+    answer = await sign_in(site, key(site), headers=ELSEWHERE)
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert "other web sites" in answer.text
+    assert "set-cookie" not in answer.headers
 
 
 async def test_a_key_in_the_header_comes_before_a_session(site: Site) -> None:
