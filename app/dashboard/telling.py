@@ -52,10 +52,11 @@ def words(event: Event, *, for_operator: bool) -> str:
         told = "Asked to stop: its deadline has passed"
     try:
         sentence = told.format_map(event.data) if told else _plain(event.type)
-    except KeyError:  # another version's events may say less
+    except (KeyError, TypeError, ValueError):  # another version's events may say less, or other things
         sentence = _plain(event.type)
     error = event.data.get("error")
-    return sentence + (f": {error['message']}" if error else "") + (_operators_part(event) if for_operator else "")
+    problem = error.get("message") if isinstance(error, dict) else error
+    return sentence + (f": {problem}" if problem else "") + (_operators_part(event) if for_operator else "")
 
 
 def _plain(type_: str) -> str:

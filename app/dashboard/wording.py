@@ -8,6 +8,7 @@ from markupsafe import Markup
 from app.formats import duration
 
 UNKNOWN = "\N{EN DASH}"
+_FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0  # years 1 to 9999: there are no dates of other seconds since 1970
 _TEXT = {"time": "%H:%M:%S", "minute": "%H:%M", "day": "%a %d %b", "moment": "%d %b %H:%M:%S"}
 
 
@@ -18,7 +19,7 @@ def iso(at: float) -> str:
 
 def when(at: float | None, form: str = "moment") -> str | Markup:
     """Return a time as `time`, `minute`, `day` or `moment`: in UTC, which the browser turns into its reader's zone."""
-    if at is None:
+    if at is None or not _FIRST <= at < _LAST:
         return UNKNOWN
     text = datetime.fromtimestamp(at, UTC).strftime(_TEXT[form])
     return Markup('<time datetime="{}" data-local="{}">{}</time>').format(iso(at), form, text)
@@ -26,7 +27,7 @@ def when(at: float | None, form: str = "moment") -> str | Markup:
 
 def ago(at: float | None) -> str | Markup:
     """Return how long ago a time was, or in how long it will be."""
-    if at is None:
+    if at is None or not _FIRST <= at < _LAST:
         return UNKNOWN
     seconds = time.time() - at
     words = f"{short(seconds)} ago" if seconds > 0 else f"in {short(-seconds)}"

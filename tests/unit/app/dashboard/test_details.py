@@ -1,6 +1,7 @@
 """What an event tells, in words."""
 
 from app.dashboard.details import details
+from app.dashboard.wording import UNKNOWN
 from scheduler.events import Event
 
 
@@ -19,3 +20,8 @@ def test_bytes_seconds_and_times_are_written_as_such() -> None:
 def test_what_is_not_there_is_left_out() -> None:
     data = {"deadline_at": None, "reason": "", "plans": [], "lost": 0, "on_deadline": "kill"}
     assert details(Event(1, 0.0, "x", "y", None, None, data)) == [("lost", "0"), ("on deadline", "kill")]
+
+
+def test_a_time_that_no_calendar_has_is_not_known() -> None:
+    data = {"started_at": 1e30, "ended_at": -1e30}
+    assert details(Event(1, 0.0, "x", "y", None, None, data)) == [("started", UNKNOWN), ("ended", UNKNOWN)]

@@ -32,6 +32,10 @@ def told(type_: str, actor: str | None = None, *, for_operator: bool = True, **d
         ("job.of_a_later_version", {}, "Of a later version"),
         ("job.running", {}, "Running"),
         ("job.requeued", {}, "Requeued"),
+        ("job.reprioritized", {"priority": None}, "Reprioritized"),
+        ("job.reprioritized", {"priority": "high"}, "Reprioritized"),
+        ("job.failed", {"error": "it broke"}, "Failed: it broke"),
+        ("job.failed", {"error": {}}, "Failed"),
     ],
 )
 def test_an_event_is_a_sentence(type_: str, data: dict[str, Any], words: str) -> None:
