@@ -42,23 +42,29 @@ class CommandHook:
 
     def __call__(self, call: Call) -> None:
         """Run it for a call; raises `HookFailed` where it ends with another code than 0, or not in time."""
-        with tempfile.TemporaryFile() as output:  # not a pipe: what it leaves running may keep that open
-            try:
-                process = subprocess.Popen(
-                    self._arguments,
-                    env=os.environ | variables(call),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-            except (OSError, ValueError) as error:
-                raise HookFailed(f"cannot be run: {error}") from error
-            problem = self._wait(process)
-            said = _tail(output)
+        try:
+            with tempfile.TemporaryFile() as output:  # not a pipe: what it leaves running may keep that open
+                process = self._begin(call, output)
+                problem = self._wait(process)
+                said = _tail(output)
+        except OSError as error:
+            raise HookFailed(f"its output cannot be kept: {error}") from error
         log.info("capacity command", id=call.id, action=call.action, exit_code=process.returncode, said=said)
         if problem is not None:
             raise HookFailed(f"{problem}: {said}" if said else problem)
+
+    def _begin(self, call: Call, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+        try:
+            return subprocess.Popen(
+                self._arguments,
+                env=os.environ | variables(call),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise HookFailed(f"cannot be run: {error}") from error
 
     def _wait(self, process: "subprocess.Popen[bytes]") -> str | None:
         """Wait for its end; returns what went wrong."""
@@ -67,11 +73,16 @@ class CommandHook:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(_POLL_SECONDS)
                 return None if code == 0 else f"it ended with {_told(code)}"
-        os.killpg(process.pid, signal.SIGKILL)  # nobody has waited for it yet, so the id is still its own
-        process.wait()
+        why = f"it took longer than {self._timeout_seconds:g} s"
         if self._stopping.is_set():
-            return "it was cut off because the front end ends"
-        return f"it took longer than {self._timeout_seconds:g} s"
+            why = "it was cut off because the front end ends"
+        try:
+            os.killpg(process.pid, signal.SIGKILL)  # nobody has waited for it yet, so the id is still its own
+        except PermissionError:  # sudo: it is another user's, and to wait for its end could take for ever
+            threading.Thread(target=process.wait, name="capacity-command", daemon=True).start()
+            return f"{why}, but runs on as another user"
+        process.wait()
+        return why
 
 
 class WebhookHook:

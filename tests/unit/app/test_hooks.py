@@ -108,6 +108,33 @@ def test_one_that_takes_too_long_is_killed_with_its_children(tmp_path: Path, sto
         wait_for(lambda pid=pid: is_gone(int(pid)), f"{pid} to end")
 
 
+def test_one_of_another_user_is_not_waited_for(
+    tmp_path: Path, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+
+    def refuse(pid: int, sig: int) -> None:
+        pids.append(pid)
+        raise PermissionError(1, "Operation not permitted")
+
+    run = hook(tmp_path, "import time; time.sleep(600)", stopping, timeout_seconds=0.2)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "killpg", refuse)
+        with pytest.raises(HookFailed, match=r"it took longer than 0\.2 s, but runs on as another user"):
+            run(START)
+    os.killpg(pids[0], 9)
+    wait_for(lambda: is_gone(pids[0]), "the command to end")
+
+
+def test_without_room_for_its_output_it_fails(stopping: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(HookFailed, match="No space left"):
+        CommandHook("true", 60.0, stopping)(START)
+
+
 def test_what_it_leaves_running_is_not_waited_for(tmp_path: Path, stopping: threading.Event) -> None:
     pid = tmp_path / "pid"
     script = (
