@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_MOST_DOUBLINGS = 6  # of the time that is waited for what was started, where nothing ever comes
 CAPACITY = "capacity"  # who drains and resumes GPUs here, and the subject of its events
 
 
@@ -48,10 +49,14 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The last start that was asked for: when it was done (None: not yet), and whether what it was for has come."""
+    """The last start that was asked for: when it was done (None: not yet), and whether what it was for has come.
+
+    `in_vain` is how many starts before it, one after another, have never brought what they were for.
+    """
 
     done_at: float | None
     arrived: bool = False
+    in_vain: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,15 @@ def is_coming(last: Start | None, now: float, limits: Limits) -> bool:
     """Tell whether to wait for what was asked for, instead of asking again: until it is there, or is overdue."""
     if last is None:
         return False
-    return last.done_at is None or (not last.arrived and now < last.done_at + limits.cooldown_seconds)
+    return last.done_at is None or (not last.arrived and now < last.done_at + patience_seconds(last, limits))
+
+
+def patience_seconds(last: Start, limits: Limits) -> float:
+    """Return how long to wait for what was started: twice as long after each start in vain.
+
+    A machine that starts, but never comes into service, is paid for and not known here, so that nobody stops it.
+    """
+    return limits.cooldown_seconds * 2.0 ** min(last.in_vain, _MOST_DOUBLINGS)
 
 
 def _wanted(look: Look, limits: Limits) -> tuple[int, str]:

@@ -94,14 +94,13 @@ class Provisioner:
             last = _last_start(conn)
             calls = tuple(as_call(one) for one in store.calls(conn, _LISTED))
         coming = capacity.is_coming(last, row.looked_at, self._limits)
-        done_at = None if last is None or not coming else last.done_at
         return State(
             looked_at=row.looked_at,
             since=row.since,
             wanted=row.wanted,
             online=row.online,
             reason=row.reason,
-            cooldown_until=None if done_at is None else done_at + self._limits.cooldown_seconds,
+            cooldown_until=_expected_until(last, self._limits) if coming else None,
             calls=calls,
         )
 
@@ -210,4 +209,14 @@ def _is_leaving(conn: Connection, gpu: Row[Any]) -> bool:
 def _last_start(conn: Connection, online: int = 0) -> Start | None:
     """The start that was asked for last; it has arrived when as many GPUs as it was to make were seen, or are now."""
     row = store.last_start(conn)
-    return None if row is None else Start(row.done_at, row.arrived_at is not None or online >= row.online + row.count)
+    if row is None:
+        return None
+    arrived = row.arrived_at is not None or online >= row.online + row.count
+    return Start(row.done_at, arrived, store.starts_in_vain(conn, row.asked_at))
+
+
+def _expected_until(last: Start | None, limits: Limits) -> float | None:
+    """Until when what was started is waited for; None where it has not been started yet."""
+    if last is None or last.done_at is None:
+        return None
+    return last.done_at + capacity.patience_seconds(last, limits)

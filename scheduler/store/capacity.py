@@ -70,6 +70,14 @@ def last_start(conn: Connection) -> Row[Any] | None:
     return conn.execute(query.order_by(_calls.asked_at.desc(), _calls.id.desc()).limit(1)).one_or_none()
 
 
+def starts_in_vain(conn: Connection, before: float) -> int:
+    """Return how many starts from before then, and after the last that has, have never brought what they were for."""
+    done = (_calls.action == "start", _calls.done_at.is_not(None), _calls.asked_at < before)
+    last = select(func.max(_calls.asked_at)).where(*done, _calls.arrived_at.is_not(None)).scalar_subquery()
+    never = (_calls.arrived_at.is_(None), _calls.asked_at > func.coalesce(last, 0.0))
+    return conn.execute(select(func.count()).select_from(s.capacity_calls).where(*done, *never)).scalar_one()
+
+
 def arrived(conn: Connection, online: int, now: float) -> None:
     """Record of starts that as many GPUs are there as they were to make."""
     waiting = (_calls.action == "start", _calls.arrived_at.is_(None), _calls.online + _calls.count <= online)

@@ -392,6 +392,21 @@ def test_one_that_does_not_come_is_asked_for_again(days: Days, scheduler: Schedu
     assert hook.told[2:] == [(START, 1, None)]
 
 
+def test_what_never_comes_is_asked_for_less_and_less_often(days: Days, scheduler: Scheduler, hook: Hook) -> None:
+    stopped(days)
+    hook.calls.clear()
+    submit(scheduler)
+    days.after(5 + 2000)  # after 200, 400 and 800 seconds
+    assert hook.told == [(START, 1, None)] * 4
+    days.come("GPU-1")
+    days.after(15)
+    days.go("GPU-1")
+    days.after(100)
+    assert hook.told[4:] == [(START, 1, None)]
+    days.after(200)
+    assert hook.told[5:] == [(START, 1, None)], "one has come: what was before is forgotten"
+
+
 def test_a_host_that_is_still_there_is_stopped_again(days: Days, hook: Hook) -> None:
     days.come("GPU-0")
     days.after(IDLE)

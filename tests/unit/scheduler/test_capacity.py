@@ -76,6 +76,10 @@ def test_one_comes_where_no_gpu_is_known() -> None:
         (Start(done_at=None, arrived=True), 0),
         (Start(NOW - 599), 0),  # it still comes
         (Start(NOW - 600), 3),  # it is overdue
+        (Start(NOW - 1199, in_vain=1), 0),  # the one before it has not come either
+        (Start(NOW - 1200, in_vain=1), 3),
+        (Start(NOW - 64 * 600, in_vain=5000), 3),
+        (Start(NOW - 64 * 600 + 1, in_vain=5000), 0),
         (Start(NOW - 5, arrived=True), 3),  # it is there, or was, and is not enough
     ],
 )
