@@ -15,7 +15,7 @@ from scheduler.capacity import CAPACITY
 from scheduler.ids import new_id
 from scheduler.states import CapacityAction, GpuState
 from scheduler.store import capacity as store
-from scheduler.store import eventlog, machines
+from scheduler.store import drains, eventlog, machines
 from scheduler.store.database import Database
 
 _LEASE_SECONDS = 30.0  # beyond the time that a call may take
@@ -109,6 +109,8 @@ class Calls:
                     taken = store.change(conn, row.id, next_at=until, tries=row.tries + 1)
                     return None if taken is None else as_call(taken)
                 store.change(conn, row.id, next_at=None, dropped_at=now)
+                if row.action == CapacityAction.STOP:  # what of it is there still can be taken back
+                    drains.stop(conn, row.gpus, None)
         return None
 
     def _succeeded(self, call: Call) -> None:
@@ -146,11 +148,14 @@ def _told(call: Call) -> dict[str, Any]:
 
 
 def _is_wanted(conn: Connection, row: Row[Any], state: Row[Any]) -> bool:
-    """Whether a call that is due is still to be made: so many GPUs are missing, or the host is still out of service."""
+    """Whether a call that is due is still to be made: so many GPUs are missing, or the host is still out of service.
+
+    A try may come long after the decision: a GPU of the host that was silent then may run jobs by now.
+    """
     if row.action == CapacityAction.START:
         return bool(state.missing >= row.count)
     found = machines.lock_known_gpus(conn, row.gpus)
-    return bool(found) and all(is_drained(gpu) for gpu in found)
+    return bool(found) and all(is_drained(gpu) for gpu in found) and not store.works(conn, row.host)
 
 
 def is_drained(gpu: Row[Any]) -> bool:

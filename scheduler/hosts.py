@@ -71,7 +71,8 @@ class _Host:
         """The GPUs that are to be stopped, where nothing else is on the host; those stopped long ago are so again."""
         late = [gpu for gpu in self.gpus if gpu.is_stopped and gpu.online and _stopped_at(gpu) < stopped_before]
         found = [*self.leaving, *late]
-        return [] if self.serving or any(gpu.state is not GpuState.DRAINED for gpu in found) else found
+        runs = self.serving or any(gpu.leases for gpu in self.gpus)  # be it on one that nothing is heard of just now
+        return [] if runs or any(gpu.state is not GpuState.DRAINED for gpu in found) else found
 
     def as_host(self, gpus: Sequence[Gpu]) -> Host:
         prices = [self.prices.of(gpu.info.id, gpu.info.name, gpu.info.kind) for gpu in gpus]

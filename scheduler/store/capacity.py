@@ -90,6 +90,12 @@ def stopping_hosts(conn: Connection) -> set[str]:
     return {host for host in conn.execute(query).scalars() if host is not None}
 
 
+def works(conn: Connection, host: str) -> bool:
+    """Tell whether a job runs on any GPU of a host."""
+    query = select(s.leases.c.job_id).join(s.gpus, s.gpus.c.id == s.leases.c.gpu_id).where(s.gpus.c.host == host)
+    return conn.execute(query.limit(1)).first() is not None
+
+
 def calls(conn: Connection, limit: int) -> Sequence[Row[Any]]:
     """Return the calls, the newest first."""
     newest = (_calls.asked_at.desc(), _calls.id.desc())

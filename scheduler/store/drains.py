@@ -81,8 +81,8 @@ def reopen(conn: Connection, gpu: Row[Any], now: float) -> None:
         eventlog.append(conn, "gpu.draining", gpu.id, now, actor=gpu.actor, data={"reason": gpu.reason})
 
 
-def stop(conn: Connection, gpu_ids: Sequence[str], now: float) -> None:
-    """Record that the stop of the host of these drained GPUs is asked for."""
+def stop(conn: Connection, gpu_ids: Sequence[str], now: float | None) -> None:
+    """Record when the stop of the host of these drained GPUs was asked for; None: it is not any more."""
     conn.execute(update(s.drains).where(s.drains.c.gpu_id.in_(gpu_ids)).values(stopped_at=now))
 
 

@@ -300,6 +300,24 @@ def test_a_host_goes_as_a_whole(days: Days, scheduler: Scheduler, hook: Hook) ->
     assert hook.calls[0].gpus == ("GPU-0", "GPU-1")
 
 
+def test_a_host_where_a_job_still_runs_is_not_stopped_though_its_gpu_is_silent(
+    days: Days, scheduler: Scheduler, hook: Hook
+) -> None:
+    silent = days.come("GPU-0", host="twin")
+    submit(scheduler)
+    lease = silent.must_claim()
+    days.come("GPU-1", host="twin")
+    days.go("GPU-0")  # its supervisor has died, its worker has not
+    days.after(2 * IDLE)
+    days.empty("GPU-1")
+    days.after(30)
+    assert days.state("GPU-1") == (GpuState.DRAINED, CAPACITY)
+    assert hook.told == []
+    scheduler.leases.succeed(lease, RESULT, MEASURED)
+    days.after(15)
+    assert hook.told == [(STOP, 1, "twin")]
+
+
 @pytest.mark.parametrize(
     ("prices", "let_go"),
     [
@@ -378,6 +396,30 @@ def test_a_stop_is_dropped_when_an_operator_wants_the_gpu(days: Days, scheduler:
     days.after(60)
     assert len(hook.calls) == 1
     assert days.state("GPU-0") == (GpuState.ACTIVE, "alice")
+
+
+def test_a_stop_is_dropped_when_a_silent_gpu_of_the_host_works_again(
+    days: Days, scheduler: Scheduler, hook: Hook
+) -> None:
+    for name in ("GPU-0", "GPU-1"):
+        days.come(name, host="twins")
+    silent = days.up.pop("GPU-1")
+    hook.problem = "no answer"
+    days.after(2 * IDLE)
+    days.empty("GPU-0")
+    days.after(10)
+    assert hook.told[0] == (STOP, 1, "twins")
+    submit(scheduler)
+    days.up["GPU-1"] = silent
+    scheduler.fleet.sample("GPU-1", GpuSample(0, 24 * GIB))
+    silent.must_claim()
+    hook.calls.clear()
+    days.after(100)
+    assert hook.calls == []
+    assert must_state(days.keeper).calls[0].status is CallStatus.DROPPED
+    submit(scheduler, 8)
+    days.after(5)
+    assert days.state("GPU-0") == (GpuState.ACTIVE, CAPACITY), "it is taken back"
 
 
 def test_one_that_does_not_come_is_asked_for_again(days: Days, scheduler: Scheduler, hook: Hook) -> None:
