@@ -25,8 +25,11 @@ function startTheme() {
   });
 }
 
-// On a narrow screen the bar scrolls: the view that is open must be seen in it.
-document.querySelector("#nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// On a narrow screen the bar scrolls: the view that is open must be seen in it. (scrollIntoView would move the place
+// from which Tab goes on, too.)
+const nav = document.getElementById("nav");
+const here = nav.querySelector("[aria-current]");
+if (here) nav.scrollLeft = here.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
 startTheme();
 actions.start();
 keyboard.start();
