@@ -59,6 +59,7 @@ def get_gpus(
         hosts=sorted({gpu.info.host for gpu in gpus}),
         states=_states(gpus),
         queue=scheduler.control.state(),
+        capacity=context.capacity.state() if context.capacity is not None else None,
     )
 
 

@@ -140,6 +140,10 @@ async def test_a_command_that_fails_is_shown_and_told(opened: Any, tmp_path: Pat
         (call,) = (await shown(site))["calls"]
         assert (call["status"], call["action"], call["error"]) == ("pending", "start", failed[0].data["error"])
         assert call["next_try_at"] is not None
+        page = (await site.client.get("/gpus", headers={"Accept": "text/html"})).text
+        assert '<h2 id="capacity-title">Capacity</h2>' in page
+        assert "start 1 GPU" in page
+        assert call["error"] in page
 
 
 def events(site: Site, type_: str) -> list[Any]:
@@ -178,6 +182,7 @@ async def test_it_is_ready_while_no_gpu_is_there(opened: Any, command: str, log:
 
 
 async def test_without_a_hook_nothing_is_decided(site: Site) -> None:
+    assert "capacity-title" not in (await site.client.get("/gpus", headers={"Accept": "text/html"})).text
     found = await shown(site)
     assert (found["enabled"], found["wanted"], found["calls"]) == (False, None, [])
 
