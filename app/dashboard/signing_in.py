@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 
-from app.context import Shared
+from app.context import Context, Shared
 from app.dashboard.pages import SIGN_IN, SIGN_OUT
 from app.dashboard.rendering import bare
 from app.dashboard.session import COOKIE, session_of, to
@@ -37,6 +37,7 @@ async def sign_in(
     token = await asyncio.to_thread(context.scheduler.sessions.begin, key.strip())
     if token is None:
         return _form(next, "This key is unknown, revoked or expired.")
+    await _end(request, context)  # the cookie of the one before is written over, so nobody could sign out of it
     answer = to(_inside(next))
     answer.set_cookie(
         COOKIE, token, max_age=int(SESSION_SECONDS), httponly=True, samesite="lax", secure=_is_secure(request, context)
@@ -47,12 +48,17 @@ async def sign_in(
 @router.post(SIGN_OUT)
 async def sign_out(request: Request, context: Shared) -> Response:
     """End the session, here and for good."""
-    token = session_of(request.scope)
-    if token is not None:
-        await asyncio.to_thread(context.scheduler.sessions.end, token)
+    await _end(request, context)
     answer = to(SIGN_IN)
     answer.delete_cookie(COOKIE)
     return answer
+
+
+async def _end(request: Request, context: Context) -> None:
+    """End the session that a request belongs to, if there is one."""
+    token = session_of(request.scope)
+    if token is not None:
+        await asyncio.to_thread(context.scheduler.sessions.end, token)
 
 
 def _form(wanted: str, problem: str | None = None) -> Response:

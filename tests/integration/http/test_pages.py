@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from app.dashboard.pages import PAGES
+from scheduler.errors import StoreUnreachable
 from scheduler.keys import Scope
+from scheduler.store.database import Database
 from tests.support.http import URL, Site, check_problem
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -187,6 +189,20 @@ async def test_a_session_ends_with_its_sign_out_and_with_its_key(site: Site) -> 
     assert (await look(site)).status_code == 303
 
 
+async def test_who_signs_in_anew_leaves_no_session_behind(site: Site) -> None:
+    secret = key(site)
+    await sign_in(site, secret)
+    kept = dict(site.client.cookies)
+    assert (await sign_in(site, "rq_nonsense")).status_code == 401
+    assert (await look(site)).status_code == 200, "one that fails changes nothing"
+    await sign_in(site, secret)
+    assert dict(site.client.cookies) != kept
+    assert (await look(site)).status_code == 200
+    site.client.cookies.clear()
+    site.client.cookies.update(kept)
+    assert (await look(site)).status_code == 303
+
+
 async def test_each_view_takes_its_scope(site: Site) -> None:
     site.client.headers["Authorization"] = f"Bearer {key(site, Scope.READ)}"
     text = (await look(site)).text
@@ -204,6 +220,28 @@ async def test_a_tenants_overview_tells_nothing_of_others(site: Site) -> None:
     assert other["id"] not in text
     assert "GPU-0" not in text
     assert "Nothing runs" in text
+
+
+@pytest.mark.parametrize("remembered_seconds", [0.0, 600.0])
+async def test_without_the_database_every_view_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, remembered_seconds: float
+) -> None:
+    monkeypatch.setattr("app.door.REMEMBER_SECONDS", remembered_seconds)
+    secret = key(site)
+    await sign_in(site, secret)
+    assert (await look(site)).status_code == 200
+
+    def away(*_args: object, **_kwargs: object) -> None:
+        raise StoreUnreachable('connection to "10.0.0.7", user "reelq" refused')
+
+    for way in ("read", "write", "trip", "glance"):
+        monkeypatch.setattr(Database, way, away)
+    answers = [await look(site, page.path) for page in PAGES]
+    answers += [await sign_in(site, secret), await site.client.post("/sign-out", headers=HERE)]
+    for page in answers:
+        assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+        assert "cannot be used just now" in page.text
+        assert "10.0.0.7" not in page.text
 
 
 async def test_errors_are_pages_for_browsers(site: Site) -> None:
