@@ -32,21 +32,33 @@ class Outcome:
 def each(job_ids: Iterable[str], act: Callable[[str], Job]) -> list[Outcome]:
     """Do `act` for one job after another. Slow: call it in a thread.
 
-    Once the store cannot be used, the rest is answered so without another try: each would wait for it in vain.
+    Once the store cannot be used, the rest is answered so without another try: each would wait for it in vain. An error
+    that nobody foresaw is in the log, and the answer of that job.
     """
     outcomes: list[Outcome] = []
     away: RequestError | None = None
     for job_id in job_ids:
         made: Job | RequestError
         try:
-            made = away or act(job_id)
-        except RequestError as error:
-            made = error
-        except SchedulerError as error:
-            made = as_refusal(error)
-            away = made if isinstance(error, StoreError) else None
+            made = away or _done(act, job_id)
+        except StoreError as error:
+            made = away = as_refusal(error)
+        except Exception:
+            log.exception("one of several jobs failed", job_id=job_id)
+            made = RequestError(500, "internal_error", f"the server made an error; its log has it with {job_id[:80]}")
         outcomes.append(Outcome(job_id, made))
     return outcomes
+
+
+def _done(act: Callable[[str], Job], job_id: str) -> Job | RequestError:
+    try:
+        return act(job_id)
+    except RequestError as error:
+        return error
+    except StoreError:
+        raise
+    except SchedulerError as error:
+        return as_refusal(error)
 
 
 def respond(request: Request, context: Context, outcomes: Iterable[Outcome]) -> Response:

@@ -9,6 +9,7 @@ from scheduler.errors import StoreUnreachable, TenantQueueFull
 from scheduler.ids import new_id
 from scheduler.keys import Scope
 from scheduler.limits import TenantLimits
+from scheduler.records import Job
 from scheduler.states import JobStatus
 from tests.support.fleet import ERROR, new_job
 from tests.support.http import Site, check_problem
@@ -173,3 +174,19 @@ async def test_bad_lists_are_refused(site: Site, action: str, ids: Any, words: s
 async def test_a_field_that_is_not_known_is_refused(site: Site) -> None:
     answer = await site.client.post("/v1/jobs/cancel", json={"ids": ["job_1"], "reason": "none"})
     check_problem(answer, 422, "invalid_parameter", "reason is not a known field")
+
+
+async def test_an_error_that_nobody_foresaw_is_one_jobs_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, broken, last = [str((await site.submit())["id"]) for _ in range(3)]
+    cancel = site.scheduler.queue.cancel
+
+    def cancel_unless_broken(job_id: str) -> Job:
+        if job_id == broken:
+            raise RuntimeError("secret details")
+        return cancel(job_id)
+
+    monkeypatch.setattr(site.scheduler.queue, "cancel", cancel_unless_broken)
+    found = await outcomes(site, "cancel", [first, broken, last])
+    assert codes(found) == [None, "internal_error", None]
+    assert (found[1]["problem"]["status"], "secret" in found[1]["problem"]["detail"]) == (500, False)
+    assert [site.stored(job_id).status for job_id in (first, last)] == [JobStatus.CANCELLED] * 2
