@@ -4,6 +4,7 @@ import { morph } from "./morph.js";
 import { localize } from "./times.js";
 
 const HIDDEN_MS = 30000; // how often a page that nobody sees is asked for
+const LATE_MS = 60000; // what has not been answered by then will not be: no reader shall take what is old for live
 const state = document.getElementById("live");
 let tag = null; // of what is shown
 let timer = 0;
@@ -23,6 +24,7 @@ export async function refresh() {
   clearTimeout(timer);
   asking?.abort();
   const mine = (asking = new AbortController());
+  const late = setTimeout(() => mine.abort(), LATE_MS);
   try {
     const headers = { Accept: "text/html", ...(tag && { "If-None-Match": tag }) };
     const answer = await fetch(location.href, { headers, cache: "no-store", signal: mine.signal });
@@ -31,9 +33,11 @@ export async function refresh() {
     failures = 0;
     tell("live", "Live");
   } catch (error) {
-    if (mine.signal.aborted) return;
+    if (asking !== mine) return; // it was asked anew meanwhile
     failures += 1;
     tell("lost", failures > 1 ? `No connection since ${state.dataset.at ?? "the start"}; trying again` : "Reconnecting");
+  } finally {
+    clearTimeout(late);
   }
   plan();
 }

@@ -69,3 +69,17 @@ def test_a_lost_connection_is_told_and_comes_back(visits: Visits) -> None:
     page.context.set_offline(False)
     page.keyboard.press("r")
     expect(page.locator("#live")).to_have_attribute("data-state", "live")
+
+
+def test_a_service_that_does_not_answer_is_told_too(visits: Visits) -> None:
+    page = visits.open("/")
+    expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    page.clock.install()
+    page.route("**/", lambda _route: None)  # the connection is there, and nothing comes
+    with page.expect_request("**/"):
+        page.keyboard.press("r")
+    page.clock.fast_forward(60_000)
+    expect(page.locator("#live")).to_have_attribute("data-state", "lost")
+    page.unroute("**/")
+    page.keyboard.press("r")
+    expect(page.locator("#live")).to_have_attribute("data-state", "live")
