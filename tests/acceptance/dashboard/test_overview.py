@@ -36,6 +36,9 @@ def test_it_follows_a_job_without_a_reload(service: Service, visits: Visits) -> 
 
 def test_on_a_phone_nothing_sticks_out(visits: Visits) -> None:
     shoot(visits.open("/", phone=True), "overview-phone")
+    far_right = visits.open("/costs", phone=True).locator("#nav [aria-current]")
+    expect(far_right).to_have_text("Costs")
+    expect(far_right).to_be_in_viewport(ratio=1)
 
 
 def test_it_works_by_keyboard_alone(visits: Visits) -> None:
