@@ -42,6 +42,8 @@ class CommandHook:
 
     def __call__(self, call: Call) -> None:
         """Run it for a call; raises `HookFailed` where it ends with another code than 0, or not in time."""
+        if self._stopping.is_set():  # to begin what is killed at once could leave half of it done
+            raise HookFailed("it was not begun because the front end ends")
         try:
             with tempfile.TemporaryFile() as output:  # not a pipe: what it leaves running may keep that open
                 process = self._begin(call, output)

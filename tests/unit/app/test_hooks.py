@@ -169,6 +169,14 @@ def test_one_under_way_is_cut_off_at_the_end(tmp_path: Path, stopping: threading
     assert failures == ["it was cut off because the front end ends"]
 
 
+def test_none_is_begun_at_the_end(tmp_path: Path, stopping: threading.Event) -> None:
+    begun = tmp_path / "begun"
+    stopping.set()
+    with pytest.raises(HookFailed, match="the front end ends"):
+        CommandHook(f"touch {begun}", 60.0, stopping)(START)
+    assert not begun.exists()
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended, be it that nobody has waited for it yet."""
     try:
