@@ -60,7 +60,7 @@ async function show(answer, signal) {
 function plan() {
   const seconds = period();
   if (!seconds) return;
-  const wait = document.hidden ? HIDDEN_MS : seconds * 1000 * Math.min(2 ** failures, 15);
+  const wait = document.hidden ? HIDDEN_MS : Math.max(seconds, failures ? 1 : 0) * 1000 * Math.min(2 ** failures, 15);
   clearTimeout(timer);
   timer = setTimeout(refresh, wait);
 }
