@@ -26,9 +26,9 @@ def static(name: str) -> str:
 
 @router.get(STATIC + "{version}/{name}")
 async def get_asset(version: str, name: str) -> Response:
-    """Return a file; one of another version is not there, so that none is kept under a wrong name."""
-    if version != _VERSION or name not in _FILES:
+    """Return a file. While an upgrade is rolled out another version may be asked for: none is kept under its name."""
+    if name not in _FILES:
         raise RequestError(404, "not_found", f"no file {name[:80]}")
     content, kind = _FILES[name]
-    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    headers = {"Cache-Control": "public, max-age=31536000, immutable" if version == _VERSION else "no-store"}
     return Response(content, media_type=kind, headers=headers)

@@ -75,7 +75,9 @@ async def test_assets_are_named_by_what_is_in_them(site: Site) -> None:
     asset = await site.client.get(style)
     assert (asset.status_code, asset.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert "immutable" in asset.headers["cache-control"]
-    for wrong in ("/static/0/style.css", style.replace("style.css", "none.css"), "/static/x/%2e%2e%2fpages.py"):
+    other = await site.client.get("/static/0/style.css")
+    assert (other.content, other.headers["cache-control"]) == (asset.content, "no-store")
+    for wrong in (style.replace("style.css", "none.css"), "/static/x/%2e%2e%2fpages.py"):
         check_problem(await site.client.get(wrong), 404, "not_found")
 
 
