@@ -33,7 +33,7 @@ VIEWS = {
     "A job": "/jobs/{job}",
     "Submit": "/submit",
     "Timeline, an hour": "/timeline",
-    "Timeline, a week": "/timeline?window=7d",
+    "Timeline, a week": "/timeline?span=7d",
     "GPUs": "/gpus",
     "A GPU": "/gpus/{gpu}",
     "Advice": "/advice",

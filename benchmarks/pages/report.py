@@ -38,7 +38,8 @@ def markdown(results: dict[str, Any]) -> str:
     about = (
         f"{results['jobs']:,} ended jobs on {results['gpus']} GPUs over {results['days']} days, SQLite; medians of"
         f" {results['repeats']}. {machine['cores']} cores ({machine['cpu']}), server and browser on the same; load"
-        f" average at the end {machine['load_average']}. The limit of a view is {LIMIT_SECONDS:g} s."
+        f" average at the end {machine['load_average']}. The limit of a view is {LIMIT_SECONDS:g} s. The first"
+        " answer of a report is reckoned anew; later ones are used for 50 times as long as that took."
     )
     lines = [
         "# Pages",
