@@ -93,6 +93,7 @@ class Visits:
 def shoot(page: Page, name: str) -> None:
     """Keep a picture of the whole page, as it is in the light and in the dark, and check that nothing sticks out."""
     SCREENSHOTS.mkdir(exist_ok=True)
+    page.evaluate("scrollTo(0, 0)")  # or the bar would stand in the middle of the picture
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]  # one of its literals
         page.screenshot(path=SCREENSHOTS / f"{name}-{theme}.png", full_page=True)
