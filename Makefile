@@ -37,10 +37,10 @@ define install
 	@$(PIP) install -c constraints.txt -e '.[$(2)]'
 endef
 
-.PHONY: help demo serve test fuzz chaos bench-queue bench-http bench-pages bench-gpu lint format constraints clean
+.PHONY: help demo serve test fuzz chaos bench-queue bench-http bench-pages bench-schedule bench-gpu lint format constraints clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.runtime ## start the service and a worker, make demo.mp4 from a sample image, stop both
 	@$(BIN)/python -m app.demo
@@ -68,6 +68,9 @@ bench-http: $(VENV)/.dev ## measure the front end beside a bare one and a peer, 
 
 bench-pages: $(VENV)/.dev ## measure the pages on a large installation, into benchmarks/results (BENCH_ARGS="--quick")
 	@$(BIN)/python -m benchmarks.pages $(BENCH_ARGS)
+
+bench-schedule: $(VENV)/.dev ## compare the order and placement of jobs with others in virtual time, into benchmarks/results (BENCH_ARGS="--quick")
+	@$(BIN)/python -m benchmarks.schedule $(BENCH_ARGS)
 
 bench-gpu: $(VENV)/.dev ## measure the GPU worker beside the stock pipeline, into benchmarks/results (BENCH_ARGS="--quick")
 	@$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
