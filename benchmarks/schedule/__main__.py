@@ -63,6 +63,7 @@ def _measured(asked: argparse.Namespace, streams: Sequence[TimesAndUsers]) -> di
         for name in NAMES
         for number, stream in enumerate(streams)
     ]
+    print(f"playing {len(trials)} streams of {asked.jobs} jobs", file=sys.stderr)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(run, trials))
     loads: dict[str, Any] = {}
