@@ -253,8 +253,11 @@ def visits(scheduler: Scheduler, scan: Scan, lines: list[Line]) -> int:
             cursor.execute(sql, values).fetchall()
             cursor.connection.set_progress_handler(None, 1)
             return len(steps)
+        # A table that was tiny when its statistics were taken is read whole, until it has grown by some pages.
+        cursor.execute("SET enable_seqscan = off")
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", values)
         (plans,) = cursor.fetchone()
+        cursor.execute("RESET enable_seqscan")
         plans = json.loads(plans) if isinstance(plans, str) else plans
         return _rows(plans[0]["Plan"])
 
