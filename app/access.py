@@ -1,5 +1,6 @@
 """What a route knows of its caller, and what the caller may see."""
 
+import re
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,7 +11,9 @@ from scheduler.errors import NotFound
 from scheduler.ids import is_id
 from scheduler.records import Job
 
-__all__ = ["Caller", "Principal", "visible"]
+__all__ = ["Caller", "Principal", "known_gpu", "visible"]
+
+_GPU_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 async def _caller(request: Request) -> Principal:
@@ -29,3 +32,10 @@ def visible(context: Context, caller: Principal, job_id: str) -> Job:
     if not caller.sees(job):
         raise NotFound(f"no job {job_id}")
     return job
+
+
+def known_gpu(gpu_id: str) -> str:
+    """Return the id of a GPU if it can be one; raises `NotFound`."""
+    if not _GPU_ID.fullmatch(gpu_id):
+        raise NotFound(f"no GPU {gpu_id[:80]!r}")
+    return gpu_id

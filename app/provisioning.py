@@ -2,7 +2,7 @@
 
 from app import schemas as api
 from app.settings import FrontEndSettings
-from app.views import time_text
+from app.views import maybe_time, time_text
 from scheduler.calls import Call
 from scheduler.capacity import Limits
 from scheduler.provision import Provisioner, State
@@ -44,7 +44,7 @@ def view(settings: FrontEndSettings, state: State | None, *, enabled: bool) -> a
         reason=None if state is None else state.reason,
         since=None if state is None else time_text(state.since),
         looked_at=None if state is None else time_text(state.looked_at),
-        cooldown_until=_maybe_time(None if state is None else state.cooldown_until),
+        cooldown_until=maybe_time(None if state is None else state.cooldown_until),
         calls=[] if state is None else [call_view(call) for call in state.calls],
     )
 
@@ -63,8 +63,8 @@ def call_view(call: Call) -> api.CapacityCall:
         reason=call.reason,
         asked_at=time_text(call.asked_at),
         tries=call.tries,
-        next_try_at=_maybe_time(call.next_at),
-        done_at=_maybe_time(call.done_at),
+        next_try_at=maybe_time(call.next_at),
+        done_at=maybe_time(call.done_at),
         error=call.error,
     )
 
@@ -72,7 +72,3 @@ def call_view(call: Call) -> api.CapacityCall:
 def payload(call: Call, now: float) -> api.CapacityPayload:
     """Return what the webhook is sent for a call."""
     return api.CapacityPayload(type=call.event, timestamp=time_text(now), data=call_view(call))
-
-
-def _maybe_time(seconds: float | None) -> str | None:
-    return None if seconds is None else time_text(seconds)

@@ -12,8 +12,8 @@ from app.pricing import as_text, read_prices
 from scheduler.alerts import Thresholds
 from scheduler.policy import MIB
 from scheduler.prices import Price, Prices
-from scheduler.settings import StoreSettings
-from scheduler.windows import read_windows, read_zone
+from scheduler.settings import StoreSettings, TimeZone
+from scheduler.windows import read_windows
 
 
 class FrontEndSettings(StoreSettings):
@@ -109,7 +109,7 @@ class FrontEndSettings(StoreSettings):
     capacity_idle_seconds: float = Field(
         600.0, ge=0, allow_inf_nan=False, description="How long fewer GPUs must have been wanted before one is stopped"
     )
-    capacity_time_zone: str = Field("UTC", description="IANA time zone of capacity_windows")
+    capacity_time_zone: TimeZone = Field("UTC", description="IANA time zone of capacity_windows")
     capacity_windows: str = Field(
         "", description="Cron expressions, separated by ;, in whose minutes work may start GPUs; empty: at any time"
     )
@@ -137,12 +137,6 @@ class FrontEndSettings(StoreSettings):
         most = info.data.get("capacity_max", value)
         if value > most:
             raise ValueError(f"must be at most capacity_max, {most}, not {value}")
-        return value
-
-    @field_validator("capacity_time_zone")
-    @classmethod
-    def _zone(cls, value: str) -> str:
-        read_zone(value)
         return value
 
     @field_validator("capacity_windows")

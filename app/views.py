@@ -53,7 +53,7 @@ def job(record: Job, queue: QueueInfo | None, base_url: str, prices: Prices = UN
         attempts=record.attempts,
         max_attempts=record.max_attempts,
         cancel_requested=record.cancel_requested,
-        deadline=_maybe_time(record.deadline_at),
+        deadline=maybe_time(record.deadline_at),
         retry_of=record.retry_of,
         webhook_url=record.webhook_url,
         webhook_events=list(record.webhook_events),
@@ -65,11 +65,11 @@ def job(record: Job, queue: QueueInfo | None, base_url: str, prices: Prices = UN
         measured=_measured(record, prices) if record.status.ended else None,
         error=api.Failure(code=record.error.code, message=record.error.message) if record.error else None,
         video=_video(record, base_url),
-        not_before=None if ended_or_running else _maybe_time(record.not_before or None),
+        not_before=None if ended_or_running else maybe_time(record.not_before or None),
         window=record.window,
         created_at=time_text(record.created_at),
-        started_at=_maybe_time(record.started_at),
-        finished_at=_maybe_time(record.finished_at),
+        started_at=maybe_time(record.started_at),
+        finished_at=maybe_time(record.finished_at),
     )
 
 
@@ -149,7 +149,8 @@ def _plain(number: float) -> int | float:
     return int(number) if float(number).is_integer() else number
 
 
-def _maybe_time(seconds: float | None) -> str | None:
+def maybe_time(seconds: float | None) -> str | None:
+    """Return what `time_text` does; None where there is no time."""
     return None if seconds is None else time_text(seconds)
 
 
@@ -173,7 +174,7 @@ def wait(reason: WaitReason) -> api.Wait:
 def _told(data: Mapping[str, Any]) -> dict[str, Any]:
     """The data with its times as the API shows them: they are what their names say; 0 stands for none."""
     return {
-        name: _maybe_time(value or None) if name.endswith("_at") or name == "not_before" else value
+        name: maybe_time(value or None) if name.endswith("_at") or name == "not_before" else value
         for name, value in data.items()
     }
 
@@ -239,7 +240,7 @@ def _video(record: Job, base_url: str) -> api.Video | None:
         num_frames=result.num_frames,
         fps=result.fps,
         duration_seconds=result.duration_seconds,
-        expires_at=_maybe_time(result.expires_at),
+        expires_at=maybe_time(result.expires_at),
         expired=result.expired,
     )
 
@@ -318,9 +319,9 @@ def _drain(drain: Drain) -> api.GpuDrain:
     return api.GpuDrain(
         mode=drain.mode,
         asked_at=time_text(drain.asked_at),
-        deadline_at=_maybe_time(drain.deadline_at),
+        deadline_at=maybe_time(drain.deadline_at),
         on_deadline=drain.on_deadline,
-        resume_at=_maybe_time(drain.resume_at),
+        resume_at=maybe_time(drain.resume_at),
     )
 
 
@@ -359,7 +360,7 @@ def queue_status(state: QueueState) -> api.QueueStatus:
     return api.QueueStatus(
         paused=state.paused_at is not None,
         pause_reason=state.pause_reason,
-        paused_at=_maybe_time(state.paused_at),
+        paused_at=maybe_time(state.paused_at),
         paused_by=state.pause_actor,
         ready=state.ready,
         deferred=state.deferred,

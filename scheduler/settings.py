@@ -7,9 +7,9 @@ the current folder. In the file, keys at the top are for all processes, `[fronte
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scheduler.limits import RATE_MAX, TenantLimits
@@ -19,6 +19,14 @@ from scheduler.store.database import sqlite_url
 from scheduler.windows import read_windows, read_zone
 
 _SECTIONS = ("frontend", "worker")
+
+
+def _zone(name: str) -> str:
+    read_zone(name)
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_zone)]  # one of the IANA's, by its name
 
 
 class StoreSettings(BaseSettings):
@@ -56,7 +64,7 @@ class StoreSettings(BaseSettings):
     tenant_requests_per_minute: int | None = Field(
         None, ge=1, le=RATE_MAX, description="Requests of any kind of one tenant in a minute, likewise"
     )
-    off_peak_time_zone: str = Field("UTC", description="The time zone of off_peak, such as Europe/Berlin")
+    off_peak_time_zone: TimeZone = Field("UTC", description="The time zone of off_peak, such as Europe/Berlin")
     off_peak: str = Field(
         "",
         description="When jobs of the off-peak window may start: cron expressions, separated by ; or |, whose minutes"
@@ -75,12 +83,6 @@ class StoreSettings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
-
-    @field_validator("off_peak_time_zone")
-    @classmethod
-    def _a_zone(cls, value: str) -> str:
-        read_zone(value)
-        return value
 
     @field_validator("off_peak")
     @classmethod

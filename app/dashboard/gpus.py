@@ -8,13 +8,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.access import Caller
+from app.access import Caller, known_gpu
 from app.context import Context, Shared
 from app.dashboard import charts, history, windows
 from app.dashboard.details import details
 from app.dashboard.memory import Segment, segments
 from app.dashboard.rendering import render
-from app.routes.admin import known_gpu
 from scheduler.errors import NotFound
 from scheduler.records import Gpu
 from scheduler.timeline import Curve
@@ -53,7 +52,6 @@ def get_gpus(
         "gpus.html",
         title="GPUs",
         refresh_seconds=_REFRESH_SECONDS,
-        now=now,
         seen=_seen(context, gpus, now),
         shown_as=shown_as or ("cards" if len(gpus) <= _MOST_CARDS else "list"),
         hosts=sorted({gpu.info.host for gpu in gpus}),
@@ -85,7 +83,6 @@ def get_gpu(gpu_id: str, request: Request, context: Shared, caller: Caller, wind
         refresh_seconds=chosen.refresh_seconds,
         gpu_id=gpu_id,
         gpu=gpu,
-        now=now,
         segments=segments(gpu) if gpu else [],
         window=chosen,
         windows=windows.WINDOWS,

@@ -1,6 +1,5 @@
 """Overview: how much waits, runs and has ended, and what each GPU does."""
 
-import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -40,7 +39,7 @@ def get_root(request: Request, context: Shared) -> Response:
 
 def _overview(request: Request, context: Context, caller: Principal) -> Response:
     activity = context.scheduler.activities.look(None if caller.is_admin else caller.tenant)
-    values: dict[str, Any] = {"activity": activity, "ended": _ended(activity), "now": time.time()}
+    values: dict[str, Any] = {"activity": activity, "ended": _ended(activity)}
     values |= _of_service(context) if caller.is_admin else _of_tenant(context, caller)
     return render(request, caller, "overview.html", title="Overview", refresh_seconds=_REFRESH_SECONDS, **values)
 

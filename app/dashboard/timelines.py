@@ -6,13 +6,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
-from app.access import Caller
+from app.access import Caller, known_gpu
 from app.context import Shared
 from app.dashboard import gantt
 from app.dashboard.rendering import render
 from app.dashboard.windows import WINDOWS, Window, window
 from app.dashboard.wording import iso
-from app.routes.admin import known_gpu
 from app.times import parse_time
 
 _WINDOWS = (Window("10m", "10 minutes", 600.0), *WINDOWS)

@@ -1,6 +1,5 @@
 """The operator's side of the fleet: GPUs, now and over time, drain and resume, one by one or many at once."""
 
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,19 +8,16 @@ from fastapi import APIRouter, Query
 
 from app import schemas as api
 from app import views
-from app.access import Caller
+from app.access import Caller, known_gpu
 from app.context import Context, Shared
 from app.openapi import problems
 from app.queries import KnownParameters
 from app.times import parse_time
 from scheduler.drains import DrainOrder
-from scheduler.errors import NotFound
 from scheduler.states import DrainMode, OnDeadline
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
 log = structlog.get_logger(__name__)
-
-_GPU_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 @router.get("/gpus", summary="List the GPUs", responses=problems(503))
@@ -113,10 +109,3 @@ def _resume(context: Context, actor: str, gpu_ids: Sequence[str]) -> list[api.Gp
 
 def _all_known(gpu_ids: Sequence[str]) -> list[str]:
     return [known_gpu(gpu_id) for gpu_id in dict.fromkeys(gpu_ids)]
-
-
-def known_gpu(gpu_id: str) -> str:
-    """Return the id of a GPU if it can be one; raises `NotFound`."""
-    if not _GPU_ID.fullmatch(gpu_id):
-        raise NotFound(f"no GPU {gpu_id[:80]!r}")
-    return gpu_id

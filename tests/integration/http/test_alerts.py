@@ -1,10 +1,8 @@
 """Alerts, as a running front end lists them and tells the operator's endpoint."""
 
 import platform
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -18,40 +16,17 @@ from scheduler.keys import Scope
 from scheduler.records import GpuSample
 from tests.support.fleet import GIB
 from tests.support.http import Site, check_problem, until
+from tests.support.receiver import Receiver, receiving
 
 ALERTS, SECRET = "/v1/admin/alerts", "/v1/admin/alerts/secret"
 MESSAGE = "1 worker of GPU-0 had to be replaced in the last hour: it leaks"
 
-Received = list[tuple[dict[str, str], bytes]]
-
 
 @pytest.fixture
-def received() -> Received:
-    """What the operator's endpoint has got: headers and body of each."""
-    return []
-
-
-@pytest.fixture
-def endpoint(received: Received) -> Iterator[str]:
-    """The URL of the operator's endpoint: on a private address, and without TLS."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name there
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/alerts"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def endpoint() -> Iterator[Receiver]:
+    """The operator's endpoint: on a private address, and without TLS."""
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture(autouse=True)
@@ -72,19 +47,19 @@ async def listed(site: Site) -> list[dict[str, Any]]:
     return found
 
 
-async def test_both_ends_are_told_with_a_good_signature(opened: Any, endpoint: str, received: Received) -> None:
-    async with opened(alert_webhook_url=endpoint, alert_clear_seconds=0, min_free_disk_bytes=0) as site:
+async def test_both_ends_are_told_with_a_good_signature(opened: Any, endpoint: Receiver) -> None:
+    async with opened(alert_webhook_url=endpoint.url, alert_clear_seconds=0, min_free_disk_bytes=0) as site:
         assert await listed(site) == []
         leak(site)
-        await until(lambda: len(received) == 1)
+        await until(lambda: len(endpoint.got) == 1)
         (alert,) = await listed(site)
         with site.scheduler.database.write() as conn:  # an hour later
             conn.exec_driver_sql("UPDATE events SET at = at - 3600 WHERE type = 'worker.worn'")
-        await until(lambda: len(received) == 2)
+        await until(lambda: len(endpoint.got) == 2)
         (over,) = await listed(site)
 
         secret = (await site.client.get(SECRET)).json()["secret"]
-        fired, resolved = (Webhook(secret).verify(body, headers) for headers, body in received)
+        fired, resolved = (Webhook(secret).verify(body, headers) for headers, body in endpoint.got)
     assert (fired["type"], resolved["type"]) == ("alert.firing", "alert.resolved")
     assert (fired["data"], resolved["data"]) == (alert, over)
     assert (alert["object"], alert["rule"], alert["kind"], alert["subject"]) == (

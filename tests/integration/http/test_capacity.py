@@ -2,10 +2,7 @@
 
 import json
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +15,17 @@ from scheduler.keys import Scope
 from scheduler.provision import Provisioner
 from scheduler.states import GpuState
 from tests.support.http import Site, check_problem, until
+from tests.support.receiver import Receiver, receiving
 from tests.support.service import free_port
 
 CAPACITY = "/v1/admin/capacity"
 
 
-@dataclass
-class Endpoint:
-    """The operator's endpoint: what it has got, and what it answers."""
-
-    url: str = ""
-    status: int = 204
-    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-
-
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    found = Endpoint()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(found.status)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name there
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    found.url = f"http://127.0.0.1:{server.server_port}/capacity"
-    yield found
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def endpoint() -> Iterator[Receiver]:
+    """The operator's endpoint."""
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture(autouse=True)
@@ -150,18 +122,18 @@ def events(site: Site, type_: str) -> list[Any]:
     return [one for one in site.scheduler.events.read(limit=1000) if one.type == type_]
 
 
-async def test_a_webhook_is_signed_and_sent_until_it_is_taken(opened: Any, endpoint: Endpoint) -> None:
+async def test_a_webhook_is_signed_and_sent_until_it_is_taken(opened: Any, endpoint: Receiver) -> None:
     endpoint.status = 503
     async with opened(with_gpu=False, capacity_webhook_url=endpoint.url, capacity_min=1) as site:
-        await until(lambda: len(endpoint.received) == 2)
+        await until(lambda: len(endpoint.got) == 2)
         endpoint.status = 200
         await until(lambda: state(site).calls[0].status == "done")
         secret = (await site.client.get("/v1/admin/alerts/secret")).json()["secret"]
         (call,) = (await shown(site))["calls"]
-    headers, body = endpoint.received[0]
+    headers, body = endpoint.got[0]
     payload = Webhook(secret).verify(body, headers)
     assert (payload["type"], payload["data"]["action"], payload["data"]["count"]) == ("capacity.start", "start", 1)
-    assert {headers["webhook-id"] for headers, _ in endpoint.received} == {call["id"]}
+    assert {headers["webhook-id"] for headers, _ in endpoint.got} == {call["id"]}
     assert payload["data"]["id"] == call["id"]
 
 

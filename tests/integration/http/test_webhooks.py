@@ -1,13 +1,10 @@
 """Webhooks, sent by a running front end to real servers on this machine."""
 
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from standardwebhooks import Webhook
 
 from app import webhooks as sending
 from app.access import Principal, _caller
@@ -18,6 +15,7 @@ from scheduler.webhooks import DEFAULT_EVENTS
 from tests.support.databases import Clock, clock
 from tests.support.fleet import ERROR, new_job
 from tests.support.http import Site, check_problem, until
+from tests.support.receiver import Receiver, receiving
 
 __all__ = ["clock"]
 
@@ -26,61 +24,11 @@ HERE = {"allow_http_urls": True, "allowed_networks": "127.0.0.1/32"}
 UNKNOWN = "01jd0000000000000000000000"
 
 
-@dataclass
-class Receiver:
-    """A server that keeps what it gets, and answers with the next of `replies`, then 204, once `open` is set."""
-
-    url: str = ""
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    replies: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    open: threading.Event = field(default_factory=threading.Event)
-
-    def verified(self, secret: str) -> list[dict[str, Any]]:
-        """Return what came, each with a good signature."""
-        return [Webhook(secret).verify(body, headers) for headers, body in self.got]
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids of what came."""
-        return [headers["webhook-id"] for headers, _ in self.got]
-
-
 @pytest.fixture
 def receivers() -> Iterator[Callable[[], Receiver]]:
     """Start a receiver with each call."""
-    servers: list[tuple[ThreadingHTTPServer, threading.Thread, Receiver]] = []
-
-    def start() -> Receiver:
-        receiver = Receiver()
-        receiver.open.set()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                receiver.open.wait(60)
-                status, headers = receiver.replies.pop(0) if receiver.replies else (204, {})
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name there
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        servers.append((server, thread, receiver))
-        return receiver
-
-    yield start
-    for server, thread, receiver in servers:
-        receiver.open.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(receiving())
 
 
 @pytest.fixture
